@@ -1,0 +1,1 @@
+"""The business's words; imports nothing of ours."""

@@ -1,0 +1,62 @@
+"""The answer to one request, before a platform's own words."""
+
+import msgspec
+
+from rta_service.domain.device import IdKind
+from rta_service.domain.platform import BidKind
+from rta_service.domain.reason import ReasonCode
+from rta_service.domain.user import LifecycleStage, ValueTier
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """What decided: every answer carries it, and one answer never mixes two releases."""
+
+    release: str = ""
+    snapshot: str = ""
+    models: dict[str, str] = {}
+    strategies: str = ""
+
+
+NO_VERSIONS = Versions()
+"""For answers given while no release is loaded."""
+
+
+class Bid(msgspec.Struct, frozen=True, gc=False):
+    """How strongly: a weight factor, or a price in micros of the currency."""
+
+    kind: BidKind
+    value: float
+    currency: str = ""
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False):
+    """Calibrated probabilities given a click."""
+
+    register: float
+    trade: float
+
+
+class StrategyDecision(msgspec.Struct, frozen=True, gc=False):
+    """One strategy's yes with its bid, or no with its reason."""
+
+    strategy_id: str
+    target_id: str
+    """The platform's own id of the strategy; empty when it is not bound there."""
+    reason: ReasonCode
+    participate: bool = False
+    bid: Bid | None = None
+    pcvr: Prediction | None = None
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The answer to one request, and the facts that metrics want of it."""
+
+    request_id: str
+    participate: bool
+    reason: ReasonCode
+    strategies: tuple[StrategyDecision, ...]
+    ttl_s: int
+    versions: Versions = NO_VERSIONS
+    stage: LifecycleStage = LifecycleStage.UNKNOWN
+    tier: ValueTier = ValueTier.UNKNOWN
+    matched_kind: IdKind | None = None

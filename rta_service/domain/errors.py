@@ -1,0 +1,56 @@
+"""Everything that can go wrong on purpose.
+
+RTAError
+├── InvalidRequest          the caller's fault: a clear answer, never logged as our error
+├── InvalidInput            the operator's fault: a file or option, named with its place
+├── DegradedError           ours, and a safe answer exists
+│   ├── DeadlineExceeded      no time left for the next step
+│   ├── StoreUnavailable      the store is slow or gone
+│   └── SnapshotMissing       the release's snapshot expired or was lost
+└── StartupError            ours, and there is no safe answer: the process does not start
+    └── ModelRefused          a model is damaged, or speaks another feature set
+"""
+
+
+class RTAError(Exception):
+    """The root of all errors raised on purpose."""
+
+
+class InvalidRequest(RTAError):
+    """A platform's request can't be read; `field` names what is wrong with it."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class InvalidInput(RTAError):
+    """A file or option given by an operator is wrong; `place` says where (file, line, field)."""
+
+    def __init__(self, message: str, place: str = "") -> None:
+        super().__init__(f"{place}: {message}" if place else message)
+        self.place = place
+
+
+class DegradedError(RTAError):
+    """Something of ours failed for which a safe answer exists."""
+
+
+class DeadlineExceeded(DegradedError):
+    """No time is left for the next step."""
+
+
+class StoreUnavailable(DegradedError):
+    """The store did not answer in time or not at all."""
+
+
+class SnapshotMissing(DegradedError):
+    """The release's snapshot is not (any longer) in the store."""
+
+
+class StartupError(RTAError):
+    """No safe answer exists: the process must not start."""
+
+
+class ModelRefused(StartupError):
+    """A model is damaged or does not fit; the message names file and reason."""

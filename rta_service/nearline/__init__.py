@@ -1,0 +1,1 @@
+"""What happened afterwards: events and feedback will live here."""

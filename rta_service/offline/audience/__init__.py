@@ -1,0 +1,1 @@
+"""Events to user records: features, thresholds, tiers, snapshot."""

@@ -1,0 +1,1 @@
+"""What a strategy brought: lift and effect reports will live here."""

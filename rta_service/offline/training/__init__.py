@@ -1,0 +1,1 @@
+"""Datasets as of the impression, LightGBM heads, calibration, manifests."""

@@ -1,0 +1,1 @@
+"""How each ad platform speaks: one folder a platform."""

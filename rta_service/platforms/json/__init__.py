@@ -1,0 +1,1 @@
+"""The json platform: our own contract for callers without one."""

@@ -1,0 +1,1 @@
+"""Tencent Ads, first-stage RTA requests."""

@@ -1,0 +1,1 @@
+"""Models as things that score."""

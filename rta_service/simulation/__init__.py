@@ -1,0 +1,1 @@
+"""The wind tunnel: people, their events and the platforms that ask about them."""

@@ -1,0 +1,1 @@
+"""Where state lives: Redis, the embedded server, snapshots, releases, model folders."""
