@@ -1,0 +1,97 @@
+"""Requests of one event-loop tick become one batch; a lone request waits for nobody."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from rta_service.domain.clock import Clock
+from rta_service.domain.decision import Decision
+from rta_service.domain.reason import ReasonCode
+from rta_service.domain.request import AdRequest
+from rta_service.online.answers import decline_all
+from rta_service.online.pipeline import BatchOutcome
+
+
+class Decider(Protocol):
+    """What answers batches."""
+
+    async def decide(self, batch: list[AdRequest], deadline_s: float) -> BatchOutcome:
+        """Answer a batch before a deadline on the monotonic clock. Never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How long and how many may wait."""
+
+    budget_s: float
+    """From the first byte to the decision."""
+    max_batch: int = 128
+    """Requests that share a round trip."""
+    max_waiting: int = 1024
+    """Beyond it a request is answered OVERLOADED at once: a no in time beats a late yes."""
+
+
+class Batcher:
+    """Gathers the requests of a tick and hands them to the pipeline together."""
+
+    def __init__(
+        self,
+        decider: Decider,
+        clock: Clock,
+        limits: BatchLimits,
+        observe: Callable[[list[AdRequest], BatchOutcome], None],
+    ) -> None:
+        self._decider = decider
+        self._clock = clock
+        self._limits = limits
+        self._observe = observe
+        self._requests: list[AdRequest] = []
+        self._futures: list[asyncio.Future[Decision]] = []
+        self._waiting = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def submit(self, request: AdRequest) -> asyncio.Future[Decision]:
+        """Queue a request for this tick's batch; the future always gets a decision."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Decision] = loop.create_future()
+        if self._waiting >= self._limits.max_waiting:
+            future.set_result(decline_all(request, ReasonCode.OVERLOADED))
+            return future
+        self._waiting += 1
+        self._requests.append(request)
+        self._futures.append(future)
+        if len(self._requests) == 1:
+            loop.call_soon(self._flush)
+        return future
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no answer yet."""
+        return self._waiting
+
+    def _flush(self) -> None:
+        requests, self._requests = self._requests, []
+        futures, self._futures = self._futures, []
+        step = self._limits.max_batch
+        for start in range(0, len(requests), step):
+            end = start + step
+            task = asyncio.ensure_future(self._run(requests[start:end], futures[start:end]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(
+        self, requests: list[AdRequest], futures: list[asyncio.Future[Decision]]
+    ) -> None:
+        try:
+            deadline_s = self._clock.monotonic_s() + self._limits.budget_s
+            outcome = await self._decider.decide(requests, deadline_s)
+            for future, decision in zip(futures, outcome.decisions, strict=True):
+                if not future.done():
+                    future.set_result(decision)
+            self._observe(requests, outcome)
+        finally:
+            self._waiting -= len(requests)
+            for request, future in zip(requests, futures, strict=True):
+                if not future.done():
+                    future.set_result(decline_all(request, ReasonCode.INTERNAL_ERROR))
