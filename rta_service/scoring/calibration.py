@@ -1,0 +1,105 @@
+"""From a model's raw score to a probability that can be multiplied with money.
+
+A monotone map, fitted by isotonic regression on labels later than those the trees saw, and written
+as knots with linear interpolation between them. Outside the knots the map goes on in proportion,
+so that the best and the worst scores keep their order.
+"""
+
+from bisect import bisect_right
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+FloatColumn = NDArray[np.float64]
+
+SMALLEST: Final = 1e-6
+"""Calibrated probabilities lie in [SMALLEST, 1 - SMALLEST]: nobody is certain."""
+
+MIN_KNOT_POSITIVES: Final = 50
+"""A rate from 50 positives is known to about 14 %; fewer would calibrate to noise."""
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Knots of a monotone map from raw probability `x` to calibrated probability `y`."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.x or len(self.x) != len(self.y):
+            raise ValueError("calibration needs as many x as y, and at least one")
+        if not all(low < high for low, high in pairwise(self.x)):
+            raise ValueError("calibration x must rise")
+        if not all(low <= high for low, high in pairwise(self.y)):
+            raise ValueError("calibration y must not fall")
+        if not 0.0 <= self.y[0] <= self.y[-1] <= 1.0:
+            raise ValueError("calibration y must lie between 0 and 1")
+
+
+def fit_calibration(
+    raw: FloatColumn, labels: NDArray[Any], min_positives: int = MIN_KNOT_POSITIVES
+) -> Calibration:
+    """Fit the map on raw probabilities and 0/1 labels, both [n], n >= 1.
+
+    Blocks of equal isotonic value are joined with their neighbours until each has at least
+    `min_positives`; a block becomes one knot at its mean raw score and its observed rate.
+    """
+    scores, codes, counts = np.unique(raw, return_inverse=True, return_counts=True)
+    hits = np.bincount(codes, weights=np.asarray(labels, dtype=np.float64))
+    starts = isotonic_regression(hits / counts, weights=counts).blocks[:-1]
+    ends = _joined_ends(np.add.reduceat(hits, starts), min_positives)
+    first = starts[np.concatenate(([0], ends[:-1] + 1))]
+    rows = np.add.reduceat(counts, first)
+    mean = np.add.reduceat(scores * counts, first) / rows
+    x = np.clip(mean, scores[first], scores[np.append(first[1:], len(scores)) - 1])
+    rate = np.maximum.accumulate(np.add.reduceat(hits, first) / rows)
+    y = np.clip(rate, SMALLEST, 1.0 - SMALLEST)
+    return _with_ends(x, y, float(scores[-1]))
+
+
+def _joined_ends(block_hits: FloatColumn, min_positives: int) -> NDArray[np.int64]:
+    """Choose the last block of each group; a poor last group joins the one before it."""
+    ends: list[int] = []
+    found = 0.0
+    for index, hits in enumerate(block_hits):
+        found += hits
+        if found >= min_positives:
+            ends.append(index)
+            found = 0.0
+    last = len(block_hits) - 1
+    if not ends:
+        ends = [last]
+    ends[-1] = last
+    return np.asarray(ends, dtype=np.int64)
+
+
+def _with_ends(x: FloatColumn, y: FloatColumn, highest: float) -> Calibration:
+    """Add a knot at 0 and one at the highest score seen, in proportion to their neighbours."""
+    knots = dict(zip(x.tolist(), y.tolist(), strict=True))
+    knots.setdefault(0.0, SMALLEST)
+    top = float(x[-1])
+    if highest > top > 0.0:
+        knots[highest] = min(max(float(y[-1]), float(y[-1]) * highest / top), 1.0 - SMALLEST)
+    rising = sorted(knots)
+    return Calibration(tuple(rising), tuple(knots[knot] for knot in rising))
+
+
+def calibrate(raw: FloatColumn, calibration: Calibration) -> FloatColumn:
+    """Apply the map to many raw probabilities."""
+    return np.interp(raw, calibration.x, calibration.y)
+
+
+def calibrate_one(raw: float, calibration: Calibration) -> float:
+    """Apply the map to one raw probability: the plain twin of `calibrate`."""
+    right = bisect_right(calibration.x, raw)
+    if right == 0:
+        return calibration.y[0]
+    if right == len(calibration.x):
+        return calibration.y[-1]
+    low_x, high_x = calibration.x[right - 1], calibration.x[right]
+    low_y, high_y = calibration.y[right - 1], calibration.y[right]
+    return low_y + (high_y - low_y) * (raw - low_x) / (high_x - low_x)

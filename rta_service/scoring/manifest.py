@@ -1,0 +1,154 @@
+"""What stands beside a model's text: what it predicts, from what, how well, and its hash.
+
+<folder>/<name>/<version>/model.txt       LightGBM's text form
+<folder>/<name>/<version>/manifest.json   ModelManifest, written last
+<folder>/<name>/<version>/card.md         the same for people
+"""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from rta_service.domain.errors import ModelRefused
+from rta_service.domain.release import ModelRef
+from rta_service.domain.strategy import Goal, OptimisedEvent
+from rta_service.features import FEATURE_NAMES, FEATURE_SET_ID
+from rta_service.scoring.calibration import Calibration
+
+MANIFEST: Final = "manifest.json"
+MODEL: Final = "model.txt"
+CARD: Final = "card.md"
+
+SCHEMA: Final = 1
+
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the model did on rows later than all it was trained and calibrated on."""
+
+    rows: int
+    positives: int
+    auc: float
+    log_loss: float
+    pcoc: float
+
+
+class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One trained and calibrated head, as published."""
+
+    name: str
+    version: str
+    goal: Goal
+    given: OptimisedEvent
+    feature_set_id: str
+    feature_names: tuple[str, ...]
+    window_s: int
+    """The label's window: how long after the given event the goal counts."""
+    trained_from_s: int
+    trained_to_s: int
+    """Instants of the first and the last row used at all, seconds since 1970."""
+    rows: int
+    positives: int
+    evaluation: Evaluation
+    sha256: str
+    """Of the bytes of model.txt."""
+    calibration: Calibration
+    seed: int
+    lightgbm_version: str
+    created_at_ms: int
+    prefer: Literal["head", "ratio"] = "head"
+    """For trade given register: whether this head or the ratio of the click heads was better."""
+    schema: int = SCHEMA
+
+    @property
+    def ref(self) -> ModelRef:
+        """How a release names this model."""
+        return ModelRef(self.name, self.version, self.sha256)
+
+
+def model_path(folder: Path, ref: ModelRef) -> Path:
+    """Give a model's own folder; raises ModelRefused for a name that is not a plain one."""
+    for word in (ref.name, ref.version):
+        if not _PLAIN_NAME.fullmatch(word):
+            raise ModelRefused(f"{folder}: {word!r} is not a model name or version")
+    return folder / ref.name / ref.version
+
+
+def write_model(folder: Path, text: bytes, card: str, manifest: ModelManifest) -> None:
+    """Write a model's three files, the manifest last and atomically."""
+    path = model_path(folder, manifest.ref)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / MANIFEST).unlink(missing_ok=True)
+    (path / MODEL).write_bytes(text)
+    (path / CARD).write_text(card, encoding="utf-8")
+    write_manifest(path, manifest)
+
+
+def write_manifest(path: Path, manifest: ModelManifest) -> None:
+    """Write the manifest atomically; from then on the folder is a model."""
+    temporary = path / (MANIFEST + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(manifest)))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path / MANIFEST)
+
+
+def read_manifest(path: Path) -> ModelManifest:
+    """Read the manifest in a model's own folder; raises ModelRefused naming file and field."""
+    file = path / MANIFEST
+    try:
+        manifest = msgspec.json.decode(file.read_bytes(), type=ModelManifest)
+    except OSError as error:
+        raise ModelRefused(f"{file}: can't be read ({error.strerror})") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ModelRefused(f"{file}: {error}") from error
+    if manifest.schema != SCHEMA:
+        raise ModelRefused(f"{file}: schema {manifest.schema}, this service reads {SCHEMA}")
+    return manifest
+
+
+def read_verified(folder: Path, ref: ModelRef) -> tuple[ModelManifest, bytes]:
+    """Read manifest and model text, and prove that they are what the release names.
+
+    Raises ModelRefused when a name, a version, a hash or the feature set differs; nothing has
+    parsed the text by then.
+    """
+    path = model_path(folder, ref)
+    manifest = read_manifest(path)
+    if manifest.ref != ref:
+        raise ModelRefused(f"{path / MANIFEST}: is of {manifest.ref}, the release names {ref}")
+    check_features(manifest, path / MANIFEST)
+    try:
+        text = (path / MODEL).read_bytes()
+    except OSError as error:
+        raise ModelRefused(f"{path / MODEL}: can't be read ({error.strerror})") from error
+    found = hashlib.sha256(text).hexdigest()
+    if found != ref.sha256:
+        raise ModelRefused(
+            f"{path / MODEL}: damaged or changed, its SHA-256 is {found}, not {ref.sha256}"
+        )
+    return manifest, text
+
+
+def check_features(manifest: ModelManifest, place: Path) -> None:
+    """Raise ModelRefused, naming the columns, unless the model reads this feature set."""
+    theirs, ours = manifest.feature_names, FEATURE_NAMES
+    if theirs == ours and manifest.feature_set_id == FEATURE_SET_ID:
+        return
+    moved = [name for name in ours if name in theirs and theirs.index(name) != ours.index(name)]
+    gone = [name for name in theirs if name not in ours]
+    new = [name for name in ours if name not in theirs]
+    found = [("unknown here", gone), ("missing in the model", new)]
+    if not gone and not new:
+        found.append(("moved", moved))
+    reasons = "; ".join(f"{words}: {', '.join(names)}" for words, names in found if names)
+    raise ModelRefused(
+        f"{place}: feature set {manifest.feature_set_id}, this service computes {FEATURE_SET_ID}"
+        f" ({reasons or 'same columns, other id'}); train the model again"
+    )
