@@ -32,6 +32,12 @@ class PlatformInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_weight: float
     max_weight: float
     docs: str
+    target_id_pattern: str = ""
+    """What the platform's own ids of strategies look like; empty where ours are used."""
+    money_unit_micros: int = 1
+    """The smallest money unit on the wire (1 fen is 10,000 micros)."""
+    max_price_micros: int = 2**53
+    """A dearer price is cut to this; the default is the last integer that JSON readers agree on."""
 
     @property
     def code(self) -> int:

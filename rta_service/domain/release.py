@@ -46,5 +46,5 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     previous_id: str = ""
     note: str = ""
     mean_values: dict[str, float] = {}
-    """Strategy id to the mean E[goal value | optimised event] of its accepted devices."""
+    """`strategy@platform` to the mean E[goal value | optimised event] of accepted devices."""
     schema: int = 1

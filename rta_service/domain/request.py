@@ -17,6 +17,8 @@ class AdRequest(msgspec.Struct, frozen=True, gc=False):
     asked_strategies: tuple[str, ...] = ()
     """Strategy ids the platform asks about; empty means all that are bound to it."""
     bid_floor_micros: int = 0
+    currency: str = ""
+    """The currency of the floor, where the platform names one."""
     pctr: float | None = None
     is_ping: bool = False
     is_test: bool = False

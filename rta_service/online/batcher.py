@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rta_service.domain.clock import Clock
 from rta_service.domain.decision import Decision
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.request import AdRequest
@@ -38,12 +37,10 @@ class Batcher:
     def __init__(
         self,
         decider: Decider,
-        clock: Clock,
         limits: BatchLimits,
         observe: Callable[[list[AdRequest], BatchOutcome], None],
     ) -> None:
         self._decider = decider
-        self._clock = clock
         self._limits = limits
         self._observe = observe
         self._requests: list[AdRequest] = []
@@ -51,8 +48,11 @@ class Batcher:
         self._waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def submit(self, request: AdRequest) -> asyncio.Future[Decision]:
-        """Queue a request for this tick's batch; the future always gets a decision."""
+    def submit(self, request: AdRequest, arrived_s: float) -> asyncio.Future[Decision]:
+        """Queue a request that arrived at a monotonic instant; its future always gets a decision.
+
+        The first request of a tick sets the deadline of the batch.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Decision] = loop.create_future()
         if self._waiting >= self._limits.max_waiting:
@@ -62,7 +62,7 @@ class Batcher:
         self._requests.append(request)
         self._futures.append(future)
         if len(self._requests) == 1:
-            loop.call_soon(self._flush)
+            loop.call_soon(self._flush, arrived_s + self._limits.budget_s)
         return future
 
     @property
@@ -70,21 +70,24 @@ class Batcher:
         """How many requests have no answer yet."""
         return self._waiting
 
-    def _flush(self) -> None:
+    def _flush(self, deadline_s: float) -> None:
         requests, self._requests = self._requests, []
         futures, self._futures = self._futures, []
         step = self._limits.max_batch
         for start in range(0, len(requests), step):
             end = start + step
-            task = asyncio.ensure_future(self._run(requests[start:end], futures[start:end]))
+            part = self._run(requests[start:end], futures[start:end], deadline_s)
+            task = asyncio.ensure_future(part)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _run(
-        self, requests: list[AdRequest], futures: list[asyncio.Future[Decision]]
+        self,
+        requests: list[AdRequest],
+        futures: list[asyncio.Future[Decision]],
+        deadline_s: float,
     ) -> None:
         try:
-            deadline_s = self._clock.monotonic_s() + self._limits.budget_s
             outcome = await self._decider.decide(requests, deadline_s)
             for future, decision in zip(futures, outcome.decisions, strict=True):
                 if not future.done():

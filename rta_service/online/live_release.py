@@ -94,7 +94,7 @@ def assemble(
     """Bind strategies to platforms; raises InvalidInput when a strategy can't be served."""
     bound = {
         info.name: tuple(
-            bind(strategy, info, models, release.mean_values.get(strategy.strategy_id, math.nan))
+            bind(strategy, info, models, mean_of(release, strategy.strategy_id, info.name))
             for strategy in strategies
             if info.name in strategy.bindings
         )
@@ -109,6 +109,16 @@ def assemble(
     )
     by_id = {name: {s.strategy.strategy_id: s for s in group} for name, group in bound.items()}
     return LiveRelease(release, snapshot, models, versions, bound, tuple(sorted(heads)), by_id)
+
+
+def mean_of(release: Release, strategy_id: str, platform: str) -> float:
+    """Read a strategy's mean value on a platform; not-a-number where none was measured."""
+    return release.mean_values.get(mean_name(strategy_id, platform), math.nan)
+
+
+def mean_name(strategy_id: str, platform: str) -> str:
+    """Name a mean value in a release."""
+    return f"{strategy_id}@{platform}"
 
 
 def bind(

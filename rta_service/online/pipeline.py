@@ -96,7 +96,7 @@ class Pipeline:
         self._check(deadline_s, read)
         now_s = self._clock.now_ms() // 1000
         people = [
-            self._person(live, resolved, found, now_s)
+            find_person(live, self._keys, resolved, found, now_s)
             for resolved, found in zip(ids, records, strict=True)
         ]
         decisions = decide_people(live, batch, people, now_s)
@@ -106,25 +106,6 @@ class Pipeline:
             read - started,
             self._clock.monotonic_s() - read,
         )
-
-    def _person(
-        self,
-        live: LiveRelease,
-        ids: Sequence[ResolvedId],
-        records: Sequence[bytes | None],
-        now_s: int,
-    ) -> Person | None:
-        """Find the person under the most trustworthy id that has a record; None without ids."""
-        if not ids:
-            return None
-        for resolved, data in zip(ids, records, strict=True):
-            if data is not None:
-                record = unpack(data)
-                stage = stage_at(record, now_s, live.snapshot.thresholds)
-                tier = ValueTier(record.tier)
-                return Person(record.person_key, data, record, stage, tier, resolved.kind)
-        key = self._keys.person_key(None, ids[0].md5)
-        return Person(key, UNKNOWN_RECORD, None, LifecycleStage.UNKNOWN, ValueTier.UNKNOWN, None)
 
     @staticmethod
     def _check(deadline_s: float, now_s: float) -> None:
@@ -136,6 +117,26 @@ class Pipeline:
         live: LiveRelease, batch: Sequence[AdRequest], reason: ReasonCode, error: Exception
     ) -> BatchOutcome:
         return BatchOutcome([degrade_all(live, r, reason) for r in batch], failure=error)
+
+
+def find_person(
+    live: LiveRelease,
+    keys: KeyRing,
+    ids: Sequence[ResolvedId],
+    records: Sequence[bytes | None],
+    now_s: int,
+) -> Person | None:
+    """Find the person under the most trustworthy id that has a record; None without ids."""
+    if not ids:
+        return None
+    for resolved, data in zip(ids, records, strict=True):
+        if data is not None:
+            record = unpack(data)
+            stage = stage_at(record, now_s, live.snapshot.thresholds)
+            tier = ValueTier(record.tier)
+            return Person(record.person_key, data, record, stage, tier, resolved.kind)
+    key = keys.person_key(None, ids[0].md5)
+    return Person(key, UNKNOWN_RECORD, None, LifecycleStage.UNKNOWN, ValueTier.UNKNOWN, None)
 
 
 def decide_people(

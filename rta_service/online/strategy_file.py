@@ -103,9 +103,7 @@ def _strategy(form: _StrategyForm, where: _Where) -> Strategy:
     low, high = form.bounds or ((0.2, 5.0) if form.answer is BidKind.WEIGHT else (0.01, 1e6))
     if low > high:
         raise where.fail("bounds", f"lower bound {low} is above upper bound {high}")
-    if form.goal is Goal.REGISTER and form.optimises is OptimisedEvent.REGISTER:
-        pass  # a goal equal to the optimised event: weight 1 unless same_goal_exponent says more
-    elif form.same_goal_exponent:
+    if form.same_goal_exponent and form.goal.value != form.optimises.value:
         raise where.fail(
             "same_goal_exponent", "only means something where goal and optimises are the same"
         )
@@ -132,7 +130,7 @@ def _strategy(form: _StrategyForm, where: _Where) -> Strategy:
 
 
 def _audience(form: _AudienceForm, where: _Where) -> Audience:
-    def words(field: str, given: Sequence[str], known: Any) -> frozenset[Any]:  # noqa: ANN401 - any of the four enums
+    def words(field: str, given: Sequence[str], known: Any) -> frozenset[Any]:
         by_label = {member.label: member for member in known}
         for word in given:
             if word not in by_label:

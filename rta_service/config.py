@@ -1,0 +1,71 @@
+"""Every setting: default, unit, meaning. Read once, by wiring."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class Settings(BaseSettings):
+    """Settings come from RTA_* environment variables, or from files named like them in
+    RTA_SECRETS_DIR; the command line's options win over both."""
+
+    model_config = SettingsConfigDict(env_prefix="RTA_", extra="ignore")
+
+    namespace: str = Field(default="rta", pattern=r"^[a-z0-9_-]{1,32}$")
+    """Key prefix in the store: one namespace is one advertiser."""
+    data_dir: Path = Path("rta-data")
+    """Where the embedded store, generated secrets, models and metrics live."""
+    models_dir: Path | None = None
+    """The model folder; data_dir/models unless set."""
+    redis_url: SecretStr | None = None
+    """The store: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; without it
+    the service starts its own server in data_dir."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - ad platforms call from outside
+    """Address of the decision port."""
+    port: Port = 8000
+    """Decision port: POST /rta/{platform}, /livez, /readyz."""
+    control_host: str = "127.0.0.1"
+    """Address of the control port: loopback unless told otherwise."""
+    control_port: Port = 8001
+    """Control port: metrics, releases, explain; bearer token."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Decision processes."""
+
+    pepper: SecretStr | None = None
+    """Secret that hides device ids, at least 16 characters; generated in data_dir if absent."""
+    experiment_key: SecretStr | None = None
+    """Secret that decides holdout and arms; never change it; generated in data_dir if absent."""
+    control_token: SecretStr | None = None
+    """Bearer token of the control port; generated in data_dir if absent."""
+
+    budget_ms: float = Field(default=30.0, gt=0, le=1000)
+    """From the first byte to the answer, in this process; a platform's 60 ms includes the network."""
+    store_timeout_ms: float = Field(default=12.0, gt=0, le=1000)
+    """One round trip to the store."""
+    store_connections: int = Field(default=8, ge=1, le=256)
+    """Connections to the store per decision worker."""
+    max_batch: int = Field(default=128, ge=1, le=4096)
+    """Requests that share one round trip."""
+    max_waiting: int = Field(default=1024, ge=1, le=65_536)
+    """Requests that may wait in one worker; beyond it the answer is an immediate no."""
+    release_poll_ms: float = Field(default=500.0, gt=0, le=60_000)
+    """How often a worker looks at the release pointer."""
+    snapshot_ttl_days: float = Field(default=3.0, gt=0, le=400)
+    """How long a published snapshot lives in the store unless published again."""
+    drain_s: float = Field(default=10.0, gt=0, le=300)
+    """How long a stopping worker may finish what it has."""
+
+    @property
+    def models_folder(self) -> Path:
+        """Where published models lie."""
+        return self.models_dir or self.data_dir / "models"
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the running processes keep their metric cells."""
+        return self.data_dir / "run"

@@ -1,0 +1,202 @@
+"""Making releases: what is checked before one can decide, and how one is loaded.
+
+A release names snapshot, models and strategies together. It is put together here, tried out
+(models in a process of their own, strategies against the models, their mean values over the
+snapshot), and only then does the pointer move.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from rta_service.domain.errors import InvalidInput, StartupError
+from rta_service.domain.platform import PlatformInfo
+from rta_service.domain.release import ModelRef, Release, SnapshotManifest
+from rta_service.domain.strategy import Strategy
+from rta_service.online.live_release import LiveRelease, assemble, bind, mean_name
+from rta_service.online.reach import (
+    ANY_CONTEXT,
+    Context,
+    Reach,
+    Sample,
+    mean_value,
+    reach,
+    sample_of,
+)
+from rta_service.online.strategy_file import parse
+from rta_service.scoring.check import check_models
+from rta_service.scoring.model_set import ModelSet, load_model_set
+from rta_service.stores.redis import AdminClient
+from rta_service.stores.releases import ReleaseStore
+from rta_service.stores.snapshots import fetch_manifest, sample_records
+
+SAMPLE_DEVICES: Final = 20_000
+"""Devices on which mean values and reach are measured: +-1 % of the mean at usual spreads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where the parts of releases stand."""
+
+    client: AdminClient
+    namespace: str
+    models_folder: Path
+    platforms: tuple[PlatformInfo, ...]
+    pepper_id: str
+
+    @property
+    def releases(self) -> ReleaseStore:
+        """The pointer and its history."""
+        return ReleaseStore(self.client, self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the next release has other than the current one; None keeps a part as it is."""
+
+    snapshot_id: str | None = None
+    models: tuple[ModelRef, ...] | None = None
+    strategies: str | None = None
+    """The text of a strategies file."""
+    note: str = ""
+
+
+def propose(shelf: Shelf, change: Change, now_ms: int) -> Release:
+    """Put the next release together and try it out; raises InvalidInput or ModelRefused."""
+    current = shelf.releases.current()
+    snapshot_id = change.snapshot_id or (current.snapshot_id if current else "")
+    models = change.models if change.models is not None else (current.models if current else ())
+    strategies_id = current.strategies_id if current else ""
+    if change.strategies is not None:
+        parse(change.strategies)
+        strategies_id = shelf.releases.put_strategies(change.strategies)
+    draft = Release(
+        release_id="",
+        snapshot_id=snapshot_id,
+        models=models,
+        strategies_id=strategies_id,
+        created_at_ms=now_ms,
+        previous_id=current.release_id if current else "",
+        note=change.note,
+    )
+    _demand_whole(draft)
+    check_models(shelf.models_folder, draft.models)
+    means = mean_values(shelf, draft, now_ms // 1000)
+    digest = hashlib.sha256(msgspec.json.encode(draft)).hexdigest()[:8]
+    return msgspec.structs.replace(draft, release_id=f"r{now_ms}-{digest}", mean_values=means)
+
+
+def publish(shelf: Shelf, change: Change, now_ms: int) -> Release:
+    """Make the next release decide: propose it, then move the pointer."""
+    release = propose(shelf, change, now_ms)
+    shelf.releases.publish(release)
+    return release
+
+
+def is_whole(shelf: Shelf, change: Change) -> bool:
+    """Tell whether a change and the current release together name all three parts."""
+    current = shelf.releases.current()
+    if current is not None:
+        return True
+    return None not in (change.snapshot_id, change.models, change.strategies)
+
+
+def load(shelf: Shelf, release_id: str) -> LiveRelease:
+    """Make a published release ready to decide; raises RTAError when a part is not right."""
+    release = shelf.releases.get(release_id)
+    if release is None:
+        raise StartupError(f"release {release_id} is not in the store")
+    snapshot = _snapshot(shelf, release)
+    models = load_model_set(shelf.models_folder, release.models)
+    live = assemble(release, snapshot, models, _strategies(shelf, release), shelf.platforms)
+    for bound in live.bound.values():
+        for strategy in bound:
+            if not math.isfinite(strategy.mean_value):
+                name = strategy.strategy.strategy_id
+                raise StartupError(f"release {release_id} has no mean value for {name}")
+    return live
+
+
+def mean_values(shelf: Shelf, release: Release, now_s: int) -> dict[str, float]:
+    """Measure each strategy's mean value on each of its platforms, by `mean_name`."""
+    models = load_model_set(shelf.models_folder, release.models)
+    sample = sample_snapshot(shelf, _snapshot(shelf, release), now_s)
+    contexts = traffic_contexts(models)
+    means: dict[str, float] = {}
+    for strategy in _strategies(shelf, release):
+        for info in shelf.platforms:
+            if info.name not in strategy.bindings:
+                continue
+            bound = bind(strategy, info, models, math.nan)
+            here = tuple(c for c in contexts if c.platform == info.code) or contexts
+            mean = mean_value(bound, models, sample, here)
+            if not mean > 0:
+                raise InvalidInput(
+                    "reaches no device of the snapshot that is worth anything, so no bid can be "
+                    "weighed: widen its audience",
+                    f"strategy {strategy.strategy_id} on {info.name}",
+                )
+            means[mean_name(strategy.strategy_id, info.name)] = mean
+    return means
+
+
+def reaches(shelf: Shelf, strategies: Sequence[Strategy], now_s: int) -> dict[str, Reach]:
+    """Judge a sample of the current snapshot for each strategy; empty without a release."""
+    current = shelf.releases.current()
+    if current is None:
+        return {}
+    sample = sample_snapshot(shelf, _snapshot(shelf, current), now_s)
+    return {s.strategy_id: reach(s, sample) for s in strategies}
+
+
+def sample_snapshot(shelf: Shelf, snapshot: SnapshotManifest, now_s: int) -> Sample:
+    """Take an evenly spread sample of a snapshot from the store."""
+    records = sample_records(shelf.client, shelf.namespace, snapshot, SAMPLE_DEVICES)
+    return sample_of(records, now_s, snapshot.thresholds)
+
+
+def traffic_contexts(models: ModelSet) -> tuple[Context, ...]:
+    """What requests look like besides the device, as the trade model saw it in training."""
+    seen = models.heads["trade"].manifest.contexts
+    return tuple(Context(*c) for c in seen) or ANY_CONTEXT
+
+
+def _demand_whole(release: Release) -> None:
+    parts = {
+        "snapshot (rta profiles publish)": release.snapshot_id,
+        "models (rta models publish)": release.models,
+        "strategies (rta strategies publish)": release.strategies_id,
+    }
+    missing = [name for name, part in parts.items() if not part]
+    if missing:
+        raise InvalidInput(f"a release needs all three parts; missing: {', '.join(missing)}")
+    names = {ref.name for ref in release.models}
+    if not {"register", "trade"} <= names:
+        raise InvalidInput(f"a release needs the models register and trade, not {sorted(names)}")
+
+
+def _snapshot(shelf: Shelf, release: Release) -> SnapshotManifest:
+    snapshot = fetch_manifest(shelf.client, shelf.namespace, release.snapshot_id)
+    if snapshot is None:
+        raise StartupError(
+            f"snapshot {release.snapshot_id} is not in the store: publish it again "
+            "(rta profiles publish)"
+        )
+    if snapshot.pepper_id != shelf.pepper_id:
+        raise StartupError(
+            f"snapshot {snapshot.snapshot_id} hides ids under another pepper: "
+            "build it with the pepper of this service"
+        )
+    return snapshot
+
+
+def _strategies(shelf: Shelf, release: Release) -> tuple[Strategy, ...]:
+    text = shelf.releases.get_strategies(release.strategies_id)
+    if text is None:
+        raise StartupError(f"strategies {release.strategies_id} are not in the store")
+    return parse(text)

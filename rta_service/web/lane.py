@@ -1,0 +1,116 @@
+"""The fast way for POST /rta/<platform>: bytes in, bytes out, no framework on the way."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final, Protocol
+
+from rta_service.domain.clock import Clock
+from rta_service.domain.errors import InvalidRequest
+from rta_service.domain.platform import PlatformInfo
+from rta_service.domain.reason import ReasonCode
+from rta_service.domain.request import AdRequest
+from rta_service.online.answers import decline_all
+from rta_service.online.batcher import Batcher
+from rta_service.platforms.base import Adapter
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_BODY_TIMEOUT_S: Final = 2.0
+"""For a body that comes in pieces; a platform's own comes in one."""
+
+
+class LaneMetrics(Protocol):
+    """What the lane counts besides decisions."""
+
+    def count_invalid(self, platform: PlatformInfo) -> None:
+        """Count a request that could not be read."""
+
+    def count_internal_error(self, place: str) -> None:
+        """Count an exception that nobody expected."""
+
+    def observe(self, stage: str, seconds: float) -> None:
+        """Record how long a stage took."""
+
+
+class _Route:
+    """One platform's adapter with all bytes that never change."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self.info = adapter.info
+        self.content_type = (b"content-type", adapter.info.content_type.encode())
+        nothing = AdRequest("", adapter.info)
+        self.last_resort = adapter.render(decline_all(nothing, ReasonCode.INTERNAL_ERROR))
+
+
+class Lane:
+    """An ASGI application ahead of FastAPI: platform requests stay here, the rest goes on."""
+
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter],
+        batcher: Batcher,
+        metrics: LaneMetrics,
+        clock: Clock,
+        fallback: ASGIApp,
+    ) -> None:
+        self._routes = {a.info.path: _Route(a) for a in adapters.values()}
+        self._batcher = batcher
+        self._metrics = metrics
+        self._clock = clock
+        self._fallback = fallback
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer a platform's POST; hand everything else to the framework."""
+        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
+        if route is None or scope["method"] != "POST":
+            await self._fallback(scope, receive, send)
+            return
+        arrived_s = self._clock.monotonic_s()
+        status, answer = await self._answer(route, receive, arrived_s)
+        length = (b"content-length", str(len(answer)).encode())
+        headers = [route.content_type, length]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+        self._metrics.observe("total", self._clock.monotonic_s() - arrived_s)
+
+    async def _answer(self, route: _Route, receive: Receive, arrived_s: float) -> tuple[int, bytes]:
+        try:
+            body = await read_body(receive, route.info.max_body_bytes)
+            request = route.adapter.parse(body)
+            self._metrics.observe("parse", self._clock.monotonic_s() - arrived_s)
+            decision = await self._batcher.submit(request, arrived_s)
+            return 200, route.adapter.render(decision)
+        except InvalidRequest as error:
+            self._metrics.count_invalid(route.info)
+            return route.adapter.render_invalid(error)
+        except Exception:  # noqa: BLE001 - a platform must never see an exception; counted
+            self._metrics.count_internal_error("lane")
+            return 200, route.last_resort
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """Read a request's body; raises InvalidRequest when it is too large or breaks off."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    _check_size(len(body), max_bytes)
+    if not message.get("more_body", False):
+        return body
+    chunks = bytearray(body)
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT_S):
+            while message.get("more_body", False):
+                message = await receive()
+                chunks += message.get("body", b"")
+                _check_size(len(chunks), max_bytes)
+    except TimeoutError as error:
+        raise InvalidRequest("the body did not arrive in time", "body") from error
+    return bytes(chunks)
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise InvalidRequest(f"larger than {max_bytes} bytes", "body")
