@@ -1,0 +1,173 @@
+"""What a process counts, at 0.1 to 0.6 microseconds a call on the request's way."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, Self
+
+from rta_service.domain.decision import Decision
+from rta_service.domain.device import IdKind
+from rta_service.domain.errors import DeadlineExceeded, SnapshotMissing, StoreUnavailable
+from rta_service.domain.platform import BidKind, PlatformInfo
+from rta_service.telemetry.cells import CellFile
+from rta_service.telemetry.registry import (
+    BATCH_BOUNDS,
+    BATCH_ROWS,
+    BREAKER_OPEN,
+    DECISIONS,
+    FIRST_CELL,
+    IDS_MATCHED,
+    IDS_SEEN,
+    INTERNAL_ERRORS,
+    LATENCY_BOUNDS_S,
+    RELEASE_AGE,
+    RELEASE_REFUSED,
+    RELEASE_SWITCHES,
+    REQUESTS,
+    SHED,
+    STAGE_LATENCY,
+    STORE_ERRORS,
+    WEIGHT,
+    WORKER_RESTARTS,
+    WORKERS_UP,
+    Metric,
+)
+
+
+def _places(metric: Metric) -> Mapping[str, int]:
+    """Map the values of a metric's only label to the first cell of their series."""
+    first = FIRST_CELL[metric.name]
+    values = metric.labels[0].values
+    return {value: first + position * metric.width for position, value in enumerate(values)}
+
+
+# Offsets once per process: the request's way only adds.
+_REQUESTS: Final = FIRST_CELL[REQUESTS.name]
+_DECISIONS: Final = FIRST_CELL[DECISIONS.name]
+_WEIGHT: Final = FIRST_CELL[WEIGHT.name]
+_BATCH: Final = FIRST_CELL[BATCH_ROWS.name]
+_BREAKER: Final = FIRST_CELL[BREAKER_OPEN.name]
+_SHED: Final = FIRST_CELL[SHED.name]
+_RELEASE_MADE: Final = FIRST_CELL[RELEASE_AGE.name]
+_SWITCHES: Final = FIRST_CELL[RELEASE_SWITCHES.name]
+_REFUSED: Final = FIRST_CELL[RELEASE_REFUSED.name]
+_, _STAGES, _TIERS, _REASONS, _ = DECISIONS.shape
+_OUTCOMES: Final = REQUESTS.shape[1]
+_SEEN: Final = _places(IDS_SEEN)
+_MATCHED: Final = _places(IDS_MATCHED)
+_LATENCY: Final = _places(STAGE_LATENCY)
+_LATENCY_SUM: Final = STAGE_LATENCY.width - 1
+_BATCH_SUM: Final = BATCH_ROWS.width - 1
+_STORE_ERRORS: Final = _places(STORE_ERRORS)
+_INTERNAL: Final = _places(INTERNAL_ERRORS)
+_UP: Final = _places(WORKERS_UP)
+_RESTARTS: Final = _places(WORKER_RESTARTS)
+
+
+class Telemetry:
+    """The counters of this process. One thread writes: increments are not atomic."""
+
+    def __init__(self, file: CellFile) -> None:
+        self._file = file
+        self._cells = file.cells
+
+    @classmethod
+    def open(cls, run_dir: Path, process_name: str) -> Self:
+        """Count into <run_dir>/metrics/<process_name>.cells, going on where it stands."""
+        return cls(CellFile.open(run_dir, process_name))
+
+    def count_decision(self, decision: Decision, platform: PlatformInfo) -> None:
+        """Count an answer by platform, outcome, stage, tier and reason, and its weights."""
+        cells = self._cells
+        code = platform.code
+        cells[_REQUESTS + code * _OUTCOMES + (not decision.participate)] += 1.0
+        row = (code * _STAGES + decision.stage) * _TIERS + decision.tier
+        cells[_DECISIONS + row * _REASONS + decision.reason] += 1.0
+        if decision.participate:
+            self._count_weights(decision, _WEIGHT + (code * _TIERS + decision.tier) * 2)
+
+    def _count_weights(self, decision: Decision, place: int) -> None:
+        cells = self._cells
+        for strategy in decision.strategies:
+            bid = strategy.bid
+            if bid is not None and bid.kind is BidKind.WEIGHT:
+                cells[place] += 1.0
+                cells[place + 1] += bid.value
+
+    def count_invalid(self, platform: PlatformInfo) -> None:
+        """Count a request that could not be read."""
+        self._cells[_REQUESTS + platform.code * _OUTCOMES + 2] += 1.0
+
+    def count_ids(self, seen: Iterable[IdKind], matched: IdKind | None) -> None:
+        """Count the kinds of a request's usable ids, and the one its record was found under."""
+        cells = self._cells
+        for kind in seen:
+            cells[_SEEN[kind]] += 1.0
+        if matched is not None:
+            cells[_MATCHED[matched]] += 1.0
+
+    def observe(self, stage: str, seconds: float) -> None:
+        """Count how long a step took; raises KeyError for a step that the registry lacks."""
+        cells = self._cells
+        place = _LATENCY[stage]
+        cells[place + bisect_left(LATENCY_BOUNDS_S, seconds)] += 1.0
+        cells[place + _LATENCY_SUM] += seconds
+
+    def observe_batch(self, rows: int) -> None:
+        """Count how many requests shared a batch."""
+        cells = self._cells
+        cells[_BATCH + bisect_left(BATCH_BOUNDS, rows)] += 1.0
+        cells[_BATCH + _BATCH_SUM] += rows
+
+    def count_store_error(self, kind: str) -> None:
+        """Count a failed read; a kind that the registry lacks counts as "other"."""
+        self._cells[_STORE_ERRORS.get(kind, _STORE_ERRORS["other"])] += 1.0
+
+    def count_failure(self, error: Exception) -> None:
+        """Count what made a whole batch degrade: the store's errors and our own.
+
+        A missed deadline is no error; its decisions carry the reason.
+        """
+        match error:
+            case SnapshotMissing():
+                self.count_store_error("snapshot_missing")
+            case StoreUnavailable():
+                self.count_store_error("unavailable")
+            case DeadlineExceeded():
+                pass
+            case _:
+                self.count_internal_error("pipeline")
+
+    def set_breaker(self, *, is_open: bool) -> None:
+        """Show whether the store is left alone at the moment."""
+        self._cells[_BREAKER] = float(is_open)
+
+    def count_shed(self, requests: int = 1) -> None:
+        """Count requests that were answered without a decision because too many waited."""
+        self._cells[_SHED] += requests
+
+    def count_internal_error(self, place: str) -> None:
+        """Count a bug that was caught; a place that the registry lacks counts as "other"."""
+        self._cells[_INTERNAL.get(place, _INTERNAL["other"])] += 1.0
+
+    def release_taken(self, created_at_ms: int) -> None:
+        """Count the switch to another release, and remember when that one was made."""
+        self._cells[_SWITCHES] += 1.0
+        self._cells[_RELEASE_MADE] = created_at_ms / 1000
+
+    def count_release_refused(self) -> None:
+        """Count a release that could not be used, so that the one before stays."""
+        self._cells[_REFUSED] += 1.0
+
+    def set_workers_up(self, kind: str, count: int) -> None:
+        """Show how many processes of a kind are ready; for the supervisor."""
+        self._cells[_UP.get(kind, _UP["other"])] = count
+
+    def count_restart(self, kind: str) -> None:
+        """Count a child process that is started again; for the supervisor."""
+        self._cells[_RESTARTS.get(kind, _RESTARTS["other"])] += 1.0
+
+    def close(self) -> None:
+        """Forget the gauges and unmap; what was counted stays counted."""
+        self._file.forget_gauges()
+        self._file.close()

@@ -1,0 +1,299 @@
+"""Every metric: name, kind, labels with their closed values, unit, meaning, and its cells.
+
+docs/metrics.md is `document()` of this module. A label has no values but those listed here, so
+the cells of all metrics form one fixed array, and a series is an offset into it.
+"""
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from rta_service.domain.device import IdKind
+from rta_service.domain.platform import PLATFORM_CODES
+from rta_service.domain.reason import ReasonCode
+from rta_service.domain.user import LifecycleStage, ValueTier
+
+PREFIX: Final = "rta_"
+
+
+class Kind(StrEnum):
+    """How a metric's cells are merged over processes, and what it looks like when scraped."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    AGE = "age"
+    """A gauge whose cell holds an instant; the scrape shows how long ago it was."""
+    SUMMARY = "summary"
+    HISTOGRAM = "histogram"
+    DERIVED = "derived"
+    """A gauge without cells, computed at the scrape."""
+
+
+PER_PROCESS: Final = frozenset({Kind.GAUGE, Kind.AGE})
+"""Kinds that are shown for each process instead of being summed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label and all the values it can ever have, in the order of their cells."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric and the shape of its cells: one axis a label, then the cells of a series."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    unit: str
+    labels: tuple[Label, ...] = ()
+    bounds: tuple[float, ...] = ()
+    """Inclusive upper bounds of a histogram's buckets; one more bucket holds the rest."""
+    sparse: bool = False
+    """Show only the series that ever counted something."""
+
+    @property
+    def width(self) -> int:
+        """Cells of one series: a histogram has its buckets and the sum, a summary count and sum."""
+        if self.kind is Kind.HISTOGRAM:
+            return len(self.bounds) + 2
+        return {Kind.SUMMARY: 2, Kind.DERIVED: 0}.get(self.kind, 1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of values of each label, then the width of a series."""
+        return (*(len(label.values) for label in self.labels), self.width)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels in the order of the axes."""
+        return tuple(label.name for label in self.labels)
+
+
+def _words(members: Iterable[LifecycleStage | ValueTier | ReasonCode]) -> tuple[str, ...]:
+    """Spell an enum's members by code, which is also their cell."""
+    ordered = sorted(members)
+    if [int(member) for member in ordered] != list(range(len(ordered))):
+        raise TypeError("codes that index metric cells must be 0, 1, 2, ... without a gap")
+    return tuple(member.label for member in ordered)
+
+
+def _steps_1_2_5(first_exponent: int, last_exponent: int) -> list[float]:
+    decades = range(first_exponent, last_exponent)
+    return [float(f"{step}e{decade}") for decade in decades for step in (1, 2, 5)]
+
+
+DEADLINE_S: Final = 0.06
+"""The time-out of the platforms, network included: a bucket ends there."""
+
+LATENCY_BOUNDS_S: Final = tuple(sorted([*_steps_1_2_5(-5, 0), DEADLINE_S, 1.0]))
+BATCH_BOUNDS: Final = tuple(float(2**power) for power in range(11))
+
+_PLATFORM = Label("platform", tuple(sorted(PLATFORM_CODES, key=PLATFORM_CODES.__getitem__)))
+_STAGE = Label("stage", _words(LifecycleStage))
+_TIER = Label("tier", _words(ValueTier))
+_REASON = Label("reason", _words(ReasonCode))
+_ID_KIND = Label("kind", tuple(kind.value for kind in IdKind))
+_STEP = Label("stage", ("parse", "read", "decide", "render", "total"))
+_STORE_ERROR = Label("kind", ("other", "unavailable", "snapshot_missing"))
+_PLACE = Label("place", ("other", "lane", "pipeline", "score", "render", "release", "control"))
+_PROCESS_KIND = Label("kind", ("other", "decision", "control", "nearline", "store"))
+_OUTCOME = Label("outcome", ("participate", "decline", "invalid"))
+
+REQUESTS = Metric(
+    "rta_requests_total",
+    Kind.COUNTER,
+    "Requests answered, by what the platform was told.",
+    "requests",
+    (_PLATFORM, _OUTCOME),
+)
+DECISIONS = Metric(
+    "rta_decisions_total",
+    Kind.COUNTER,
+    "Decisions by who the device is and why it was answered so.",
+    "decisions",
+    (_PLATFORM, _STAGE, _TIER, _REASON),
+    sparse=True,
+)
+WEIGHT = Metric(
+    "rta_weight",
+    Kind.SUMMARY,
+    "Weight factors answered; sum over count is the mean weight, which should stay near 1.",
+    "factor",
+    (_PLATFORM, _TIER),
+    sparse=True,
+)
+IDS_SEEN = Metric(
+    "rta_ids_seen_total",
+    Kind.COUNTER,
+    "Usable device ids in requests.",
+    "ids",
+    (_ID_KIND,),
+)
+IDS_MATCHED = Metric(
+    "rta_ids_matched_total",
+    Kind.COUNTER,
+    "Requests whose record was found under an id of this kind; over the ids seen it is the "
+    "match rate.",
+    "requests",
+    (_ID_KIND,),
+)
+STAGE_LATENCY = Metric(
+    "rta_stage_latency_seconds",
+    Kind.HISTOGRAM,
+    "Time in each step of a request; total counts from the first byte to the answer.",
+    "seconds",
+    (_STEP,),
+    LATENCY_BOUNDS_S,
+)
+BATCH_ROWS = Metric(
+    "rta_batch_rows",
+    Kind.HISTOGRAM,
+    "Requests that shared one store round trip and one scoring call.",
+    "requests",
+    bounds=BATCH_BOUNDS,
+)
+STORE_ERRORS = Metric(
+    "rta_store_errors_total",
+    Kind.COUNTER,
+    "Reads of the store that failed; their requests got the degraded answer.",
+    "reads",
+    (_STORE_ERROR,),
+)
+BREAKER_OPEN = Metric(
+    "rta_breaker_open",
+    Kind.GAUGE,
+    "1 while a worker leaves the store alone because it failed too often.",
+    "0 or 1",
+)
+SHED = Metric(
+    "rta_shed_total",
+    Kind.COUNTER,
+    "Requests answered at once with a safe no because too many were waiting.",
+    "requests",
+)
+INTERNAL_ERRORS = Metric(
+    "rta_internal_errors_total",
+    Kind.COUNTER,
+    "Errors of our own that were caught at the last resort; each one is a bug to look for.",
+    "errors",
+    (_PLACE,),
+)
+RELEASE_AGE = Metric(
+    "rta_release_age_seconds",
+    Kind.AGE,
+    "Time since the release that a worker decides by was made.",
+    "seconds",
+)
+RELEASE_SWITCHES = Metric(
+    "rta_release_switches_total",
+    Kind.COUNTER,
+    "Times a worker took up another release.",
+    "switches",
+)
+RELEASE_REFUSED = Metric(
+    "rta_release_refused_total",
+    Kind.COUNTER,
+    "Times a worker kept its release because the new one could not be used.",
+    "releases",
+)
+WORKERS_UP = Metric(
+    "rta_workers_up",
+    Kind.GAUGE,
+    "Child processes that reported ready and are alive.",
+    "processes",
+    (_PROCESS_KIND,),
+)
+WORKER_RESTARTS = Metric(
+    "rta_worker_restarts_total",
+    Kind.COUNTER,
+    "Child processes that died, or never became ready, and were started again.",
+    "restarts",
+    (_PROCESS_KIND,),
+)
+PARTICIPATION_SHARE = Metric(
+    "rta_participation_share",
+    Kind.DERIVED,
+    "Share of a platform's requests answered yes, without probes and unreadable ones; platforms "
+    "remove a service below 0.1 or above 0.9.",
+    "share",
+    (_PLATFORM,),
+)
+FILES_IGNORED = Metric(
+    "rta_metric_files_ignored",
+    Kind.DERIVED,
+    "Counter files left out because another version of the service wrote them.",
+    "files",
+)
+
+METRICS: Final = (
+    REQUESTS,
+    DECISIONS,
+    WEIGHT,
+    IDS_SEEN,
+    IDS_MATCHED,
+    STAGE_LATENCY,
+    BATCH_ROWS,
+    STORE_ERRORS,
+    BREAKER_OPEN,
+    SHED,
+    INTERNAL_ERRORS,
+    RELEASE_AGE,
+    RELEASE_SWITCHES,
+    RELEASE_REFUSED,
+    WORKERS_UP,
+    WORKER_RESTARTS,
+    PARTICIPATION_SHARE,
+    FILES_IGNORED,
+)
+"""In the order of their cells and of the documentation."""
+
+_ENDS: Final = tuple(itertools.accumulate(math.prod(metric.shape) for metric in METRICS))
+CELLS: Final = _ENDS[-1]
+"""Cells of one process."""
+
+FIRST_CELL: Final[Mapping[str, int]] = dict(
+    zip((metric.name for metric in METRICS), (0, *_ENDS), strict=False)
+)
+"""Where a metric's cells begin."""
+
+LAYOUT_ID: Final = hashlib.sha256(
+    "\n".join(f"{m.name} {m.kind} {m.labels} {m.bounds}" for m in METRICS).encode()
+).digest()[:16]
+"""Changes whenever a cell would mean something else; files carry it."""
+
+
+def document() -> str:
+    """Write the documentation page of all metrics, in Markdown."""
+    intro = (
+        "# Metrics\n\n"
+        "`GET /metrics` of the control port, in Prometheus's text format. Counters, summaries and "
+        "histograms are summed over all processes and do not fall when a worker is restarted; "
+        "gauges carry the label `process`. Label values are closed lists. This page is generated "
+        "from the registry (`rta_service/telemetry/registry.py`), and a test keeps it true.\n"
+    )
+    return intro + "".join(_describe(metric) for metric in METRICS)
+
+
+def _describe(metric: Metric) -> str:
+    kind = "gauge" if metric.kind in (Kind.AGE, Kind.DERIVED) else metric.kind.value
+    lines = [f"\n## `{metric.name}`\n", metric.meaning, "", f"- {kind}, {metric.unit}"]
+    lines += [f"- `{label.name}`: {_listed(label.values)}" for label in metric.labels]
+    if metric.kind in PER_PROCESS:
+        lines.append("- `process`: the name of the process")
+    if metric.bounds:
+        lines.append(f"- buckets up to {', '.join(f'{bound:g}' for bound in metric.bounds)}")
+    if metric.sparse:
+        lines.append("- only series that ever counted something are shown")
+    return "\n".join(lines) + "\n"
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
