@@ -1,4 +1,4 @@
-"""What a process counts, at 0.1 to 0.6 microseconds a call on the request's way."""
+"""What a process counts, at 0.1 to 1.3 microseconds a call on the request's way."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
