@@ -1,0 +1,67 @@
+"""From features and thresholds to stage, segment and tier: what records and reports say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rta_service.domain.thresholds import Thresholds
+from rta_service.domain.user import LifecycleStage, RFMSegment, Role, ValueTier
+from rta_service.record import FLAG_OPTED_OUT, Records, rfm_codes, stages_at
+
+Columns = Mapping[str, NDArray[np.int64]]
+"""The columns of history.record_columns as arrays of one length."""
+
+
+def segment_codes(columns: Columns, as_of_s: int, thresholds: Thresholds) -> NDArray[np.int64]:
+    """Give RFMSegment codes as of the snapshot; NONE for those who never paid."""
+    recency_s = as_of_s - columns["last_pay_at"]
+    return rfm_codes(recency_s, columns["orders"], columns["cents"], thresholds)
+
+
+def tier_codes(columns: Columns, thresholds: Thresholds) -> NDArray[np.int64]:
+    """Give ValueTier codes from money, orders and role, never from the stage or recency.
+
+    X: opted out, or a professional seller. S, A, B: payers by net money. C: other payers, sellers,
+    and those who registered and browsed. D: the rest.
+    """
+    cents, is_payer = columns["cents"], columns["orders"] > 0
+    is_never = ((columns["flags"] & FLAG_OPTED_OUT) > 0) | (
+        columns["role"] == int(Role.PROFESSIONAL_SELLER)
+    )
+    is_promising = (columns["sales"] > 0) | (
+        (columns["registered_at"] > 0) & (columns["browses"] > 0)
+    )
+    conditions = [
+        is_never,
+        is_payer & (cents >= thresholds.tier_s_cents),
+        is_payer & (cents >= thresholds.tier_a_cents),
+        is_payer & (cents >= thresholds.tier_b_cents),
+        is_payer | is_promising,
+    ]
+    tiers = (ValueTier.X, ValueTier.S, ValueTier.A, ValueTier.B, ValueTier.C)
+    return np.select(conditions, [int(tier) for tier in tiers], default=int(ValueTier.D))
+
+
+def stage_counts(records: Records, as_of_s: int, thresholds: Thresholds) -> dict[str, int]:
+    """Count devices by lifecycle stage at the as-of instant, all five named."""
+    stages = [stage for stage in LifecycleStage if stage is not LifecycleStage.UNKNOWN]
+    return _counts(stages_at(records, as_of_s, thresholds), stages)
+
+
+def segment_counts(records: Records) -> dict[str, int]:
+    """Count payers' devices by RFM segment, all eight named."""
+    segments = [segment for segment in RFMSegment if segment is not RFMSegment.NONE]
+    return _counts(records["segment"], segments)
+
+
+def tier_counts(records: Records) -> dict[str, int]:
+    """Count devices by value tier, all six named."""
+    tiers = [tier for tier in ValueTier if tier is not ValueTier.UNKNOWN]
+    return _counts(records["tier"], tiers)
+
+
+def _counts(codes: NDArray[Any], members: list[Any]) -> dict[str, int]:
+    counted = np.bincount(codes.astype(np.int64), minlength=256)
+    return {member.label: int(counted[int(member)]) for member in members}

@@ -1,0 +1,306 @@
+"""From a behaviour log to clean events: read, judged by rule, deduplicated, joined to people."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import ibis
+import pyarrow as pa
+
+from rta_service.domain.errors import InvalidInput
+from rta_service.domain.events import Event
+from rta_service.domain.thresholds import DAY_S
+from rta_service.offline import engine, log_files, log_ids, log_rows, log_rules
+from rta_service.offline.column_map import ColumnMap, read_column_map
+from rta_service.offline.log_rules import Rejection, Skip
+from rta_service.record import category_code
+
+MAX_BAD_SHARE: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """How to read a log."""
+
+    columns: Path | None = None
+    """The mapping file, where the log does not speak our words."""
+    as_of: date | None = None
+    """00:00 UTC of this day ends the log; None means the day after the last event."""
+    max_bad_share: float = MAX_BAD_SHARE
+    now_ms: int | None = None
+    """Without `as_of`, events more than a day after this instant are refused as future."""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanLog:
+    """Clean events before the as-of instant, in an engine of their own; close it when done."""
+
+    con: Any
+    """The Ibis backend that holds the tables."""
+    facts: Any
+    """device (number), ts_s, event, cents, order_id, category, category_code, channel, ..."""
+    devices: Any
+    """device, device_md5, person_id, person: one row per device that did something."""
+    as_of_s: int
+    rows: int
+    """Rows of the source, good or bad."""
+    skipped: dict[str, int]
+    rejected: dict[str, int]
+    samples: dict[str, list[dict[str, Any]]]
+    launch_events: tuple[str, ...] = ()
+    """Events that the mapping also counts as launches."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def events(self) -> Any:
+        """The facts with device_md5, person ("u:<user id>" or "d:<md5>") and person_id."""
+        return self.facts.inner_join(self.devices, "device")
+
+    def close(self) -> None:
+        """Free the engine's memory."""
+        self.con.disconnect()
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What the rules said, and the last instant of a good row."""
+
+    rows: int = 0
+    good: int = 0
+    last_s: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+def clean_log(source: Path, options: LogOptions) -> CleanLog:
+    """Read and clean a log.
+
+    Raises InvalidInput for what can't be read, for missing columns, for an empty log, and when
+    more than `max_bad_share` of the rows are wrong; the message names rules, counts and samples.
+    """
+    mapping = read_column_map(options.columns) if options.columns else ColumnMap()
+    files = log_files.find_files(source)
+    con = engine.open_engine()
+    try:
+        return _Cleaning(con, files, mapping, options).run()
+    except BaseException:
+        con.disconnect()
+        raise
+
+
+class _Cleaning:
+    """One run of the cleaning, step by step in the order of `run`."""
+
+    def __init__(
+        self, con: Any, files: log_files.LogFiles, mapping: ColumnMap, options: LogOptions
+    ) -> None:
+        self.con = con
+        self.files = files
+        self.mapping = mapping
+        self.options = options
+        self.raw = log_files.open_raw(con, files)
+        self.origins = log_rows.resolve_columns(self.raw, mapping, files.place)
+
+    def run(self) -> CleanLog:
+        """Clean the log."""
+        rows = log_rows.read_rows(self.raw, self.origins, self.files.place)
+        if self.files.format != "parquet":  # text is parsed once, Parquet is read twice as fast
+            rows = engine.materialise(self.con, "rows", rows)
+        malformed = log_files.malformed_lines(self.con, self.files)
+        self.ids = log_ids.hash_ids(self.con, rows)
+        self.limits = log_rules.Limits(
+            latest_s=self._latest_s(),
+            currency=log_rules.main_currency(rows) if "currency" in self.origins else None,
+            is_json=self.files.format == "json",
+        )
+        coded = self._judge(rows).left_join(self._categories(rows), "category")
+        judged = engine.materialise(self.con, "judged", coded.select(*_FACTS, "verdict", "noted"))
+        counts = _count(judged, malformed)
+        samples = self._samples(counts, malformed)
+        self._refuse_bad(counts, samples)
+        as_of_s = self._as_of_s(counts)
+        facts = self._facts(judged, counts, as_of_s)
+        devices = log_ids.link_people(self.con, facts, has_users="user_id" in self.origins)
+        return CleanLog(
+            con=self.con,
+            facts=self._with_launches(facts),
+            devices=devices,
+            as_of_s=as_of_s,
+            rows=counts.rows,
+            skipped=dict(counts.skipped),
+            rejected=dict(counts.rejected),
+            samples=samples,
+            launch_events=self.mapping.rules.launch_events,
+            warnings=_warnings(facts, has_event_ids="event_id" in self.origins),
+        )
+
+    def _latest_s(self) -> int:
+        if self.options.now_ms is None or self.options.as_of is not None:
+            return log_rows.MAX_S
+        return self.options.now_ms // 1000 + DAY_S
+
+    def _judge(self, rows: Any) -> Any:
+        return log_rules.judge(log_ids.join_ids(rows, self.ids), self.mapping, self.limits)
+
+    def _samples(
+        self, counts: _Counts, malformed: list[tuple[int, str]]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Read the log a second time, numbered, but only when something is wrong with it."""
+        shown: dict[str, list[dict[str, Any]]] = {}
+        if malformed:
+            first = malformed[: log_rules.SAMPLES_PER_RULE]
+            shown[Rejection.MALFORMED_ROW] = [{"row": n, "value": why} for n, why in first]
+        if counts.rejected.total() > len(malformed):
+            engine.keep_order(self.con)
+            numbered = self.raw.mutate(row=ibis.row_number() + 1)
+            rows = log_rows.read_rows(numbered, self.origins, self.files.place)
+            shown |= log_rules.samples(self._judge(rows))
+        return shown
+
+    def _refuse_bad(self, counts: _Counts, samples: dict[str, list[dict[str, Any]]]) -> None:
+        bad, total = counts.rejected.total(), counts.rows
+        if total == 0:
+            raise InvalidInput("the log is empty: expected at least one event", self.files.place)
+        if bad > self.options.max_bad_share * total:
+            rules = "; ".join(_told(rule, n, samples) for rule, n in counts.rejected.most_common())
+            raise InvalidInput(
+                f"{bad:,} of {total:,} rows ({bad / total:.1%}) are wrong, more than"
+                f" {self.options.max_bad_share:.1%}: {rules}. Nothing was written. Correct the"
+                " log, name its columns and words with --columns, or raise --max-bad-share",
+                self.files.place,
+            )
+
+    def _as_of_s(self, counts: _Counts) -> int:
+        if not counts.good:
+            raise InvalidInput(
+                f"no row of the log is left to count; skipped: {dict(counts.skipped)}",
+                self.files.place,
+            )
+        if self.options.as_of is None:
+            return (counts.last_s // DAY_S + 1) * DAY_S
+        day = self.options.as_of
+        return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+
+    def _facts(self, judged: Any, counts: _Counts, as_of_s: int) -> Any:
+        """Keep the good rows before the as-of instant, one per event id, in narrow columns."""
+        good = judged if counts.good == counts.rows else judged.filter(judged.verdict.isnull())
+        good = _once(good, self.origins, counts)
+        late = int(good.filter(good.ts_s >= as_of_s).count().to_pyarrow().as_py())
+        if late:
+            counts.skipped[Skip.AFTER_AS_OF] = late
+            if counts.good == late + counts.skipped[Skip.DUPLICATE]:
+                raise InvalidInput(
+                    "no event lies before --as-of: choose a later day", self.files.place
+                )
+            good = good.filter(good.ts_s < as_of_s)
+        return good.drop("verdict", "noted")
+
+    def _categories(self, rows: Any) -> Any:
+        """Hash each distinct category once, in Python."""
+        named = rows.filter(rows.category.notnull()).select("category").distinct()
+        names = named.order_by("category").to_pyarrow()["category"]
+        codes = [category_code(name) for name in names.to_pylist()]
+        return engine.add_arrow(
+            self.con,
+            "categories",
+            pa.table({"category": names, "category_code": pa.array(codes, pa.int64())}),
+        )
+
+    def _with_launches(self, facts: Any) -> Any:
+        """Add a launch for each second in which a device did one of the launch events."""
+        counted = self.mapping.rules.launch_events
+        if not counted:
+            return facts
+        key = ["device", "ts_s"]
+        launched = facts.filter(facts.event == Event.LAUNCH.value).select(*key)
+        implied = facts.filter(facts.event.isin(counted)).select(*key).distinct()
+        missing = implied.anti_join(launched, key)
+        blank = {name: ibis.null(kind) for name, kind in facts.schema().items() if name not in key}
+        launches = missing.mutate(
+            **(
+                blank
+                | {"event": ibis.literal(Event.LAUNCH.value), "cents": ibis.literal(0, "int64")}
+            )
+        ).select(*facts.columns)
+        return engine.materialise(self.con, "facts_and_launches", facts.union(launches))
+
+
+_FACTS: Final = (
+    "device",
+    "user_id",
+    "ts_s",
+    "event",
+    "cents",
+    "order_id",
+    "item_id",
+    "event_id",
+    "category",
+    "category_code",
+    "channel",
+    "placement",
+    "os",
+)
+_SAME_PAYMENT: Final = ("device", "ts_s", "order_id", "item_id", "cents")
+
+
+def _add(counts: _Counts, group: dict[str, Any]) -> None:
+    verdict, noted, rows = group["verdict"], group["noted"], group["n"]
+    counts.rows += rows
+    if verdict is None:
+        counts.good += rows
+        counts.last_s = max(counts.last_s, group["last_s"])
+        if noted is not None:
+            counts.skipped[noted] += rows
+    elif verdict in tuple(Skip):
+        counts.skipped[verdict] += rows
+    else:
+        counts.rejected[verdict] += rows
+
+
+def _told(rule: str, rows: int, samples: dict[str, list[dict[str, Any]]]) -> str:
+    first = samples.get(rule, [])
+    example = f" (such as row {first[0]['row']}: {first[0]['value']!r})" if first else ""
+    return f"{rule} {rows:,}{example}"
+
+
+def _once(good: Any, origins: Any, counts: _Counts) -> Any:
+    """Keep the earliest of the rows that share an event id."""
+    if "event_id" not in origins:
+        return good
+    [found] = engine.fetch(good.agg(ids=good.event_id.count(), kinds=good.event_id.nunique()))
+    if found["ids"] == found["kinds"]:
+        return good
+    counts.skipped[Skip.DUPLICATE] = found["ids"] - found["kinds"]
+    order = ["ts_s", "device", "event", "cents", "order_id"]
+    ranked = good.mutate(copy=ibis.row_number().over(group_by="event_id", order_by=order))
+    return ranked.filter(ranked.event_id.isnull() | (ranked.copy == 0)).drop("copy")
+
+
+def _count(judged: Any, malformed: list[tuple[int, str]]) -> _Counts:
+    counts = _Counts()
+    if malformed:
+        counts.rejected[Rejection.MALFORMED_ROW] = counts.rows = len(malformed)
+    groups = judged.group_by("verdict", "noted").agg(n=judged.count(), last_s=judged.ts_s.max())
+    for group in engine.fetch(groups):
+        _add(counts, group)
+    return counts
+
+
+def _warnings(facts: Any, *, has_event_ids: bool) -> tuple[str, ...]:
+    """Tell of oddities that are counted as they stand."""
+    pays = facts.filter(facts.event == Event.PAY.value)
+    copies = pays.group_by(_SAME_PAYMENT).agg(n=pays.count())
+    [free] = engine.fetch(pays.agg(n=pays.count(where=pays.cents == 0)))
+    told = []
+    if not has_event_ids:
+        [repeated] = engine.fetch(copies.agg(n=(copies.n - 1).sum().coalesce(0)))
+        if repeated["n"]:
+            told.append(
+                f"{repeated['n']:,} payment rows repeat another (same device, second, order, item"
+                " and money) and were counted: the log has no event_id to tell copies by"
+            )
+    if free["n"]:
+        told.append(f"{free['n']:,} payment rows move no money; they count as payments")
+    return tuple(told)

@@ -1,0 +1,132 @@
+"""Where a log lies and how DuckDB reads it: Parquet, CSV or JSON lines, one file or a folder."""
+
+import csv
+import gzip
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from rta_service.domain.errors import InvalidInput
+from rta_service.offline import engine
+
+_FORMATS: Final = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+}
+_DELIMITERS: Final = ",;\t|"
+RAW: Final = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class LogFiles:
+    """The files of one log, all of one format."""
+
+    place: str
+    paths: tuple[Path, ...]
+    format: str
+
+
+def find_files(source: Path) -> LogFiles:
+    """Find a log's files; raises InvalidInput for none, for unknown and for mixed formats."""
+    if source.is_dir():
+        found = sorted(path for path in source.rglob("*") if _format_of(path) and path.is_file())
+    elif source.is_file():
+        found = [source]
+    else:
+        raise InvalidInput("no such file or folder", str(source))
+    formats = {_format_of(path) for path in found}
+    if len(formats) != 1 or "" in formats:
+        held = ", ".join(sorted(formats)) or "nothing"
+        raise InvalidInput(
+            f"expected files of one format (.parquet, .csv, .tsv, .jsonl, .json), found {held}",
+            str(source),
+        )
+    return LogFiles(str(source), tuple(found), formats.pop())
+
+
+def open_raw(con: Any, files: LogFiles) -> Any:
+    """Make the files a view of the engine, columns as they are named in the log.
+
+    CSV and JSON fields stay text, so that a bad one is a counted row and not a failed run.
+    """
+    readers = {"parquet": _read_parquet, "csv": _read_csv, "json": _read_json}
+    try:
+        readers[files.format](con, files).create_view(RAW)
+    except (duckdb.Error, OSError, UnicodeDecodeError, csv.Error) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise InvalidInput(f"can't be read as {files.format}: {first_line}", files.place) from error
+    return engine.table(con, RAW)
+
+
+def malformed_lines(con: Any, files: LogFiles) -> list[tuple[int, str]]:
+    """Give line number and reason of the CSV lines that DuckDB left out of the last read.
+
+    Raises InvalidInput for a quote that never ends, since it swallows all lines after it.
+    """
+    if files.format != "csv":
+        return []
+    errors = con.con.execute(
+        "FROM reject_errors SELECT line, min(error_type) GROUP BY file_id, line ORDER BY 1"
+    ).fetchall()
+    for line, reason in errors:
+        if reason == "UNQUOTED VALUE":
+            raise InvalidInput(
+                "a quoted field never ends, everything after it would be lost: fix this line",
+                f"{files.place}:{line}",
+            )
+    return [(int(line), str(reason).lower()) for line, reason in errors]
+
+
+def _format_of(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    return _FORMATS.get(suffixes[-1], "") if suffixes else ""
+
+
+def _names(paths: Iterable[Path]) -> list[str]:
+    return [str(path) for path in paths]
+
+
+def _read_parquet(con: Any, files: LogFiles) -> Any:
+    return con.con.read_parquet(_names(files.paths), union_by_name=True)
+
+
+def _read_csv(con: Any, files: LogFiles) -> Any:
+    headers = {_header(path) for path in files.paths}
+    if len(headers) > 1:
+        raise InvalidInput("files of one log must have the same header line", files.place)
+    delimiter, columns = headers.pop()
+    return con.con.read_csv(
+        _names(files.paths),
+        columns=dict.fromkeys(columns, "VARCHAR"),
+        auto_detect=False,  # a dialect guessed from dirty lines loses rows
+        header=True,
+        delimiter=delimiter,
+        quotechar='"',
+        escapechar='"',
+        store_rejects=True,
+    )
+
+
+def _header(path: Path) -> tuple[str, tuple[str, ...]]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+        line = file.readline()
+    if not line.strip():
+        raise InvalidInput("is empty: expected a header line", str(path))
+    delimiter = max(_DELIMITERS, key=line.count)
+    return delimiter, tuple(next(csv.reader([line], delimiter=delimiter)))
+
+
+def _read_json(con: Any, files: LogFiles) -> Any:
+    names = _names(files.paths)
+    options = {"format": "newline_delimited", "ignore_errors": True}
+    keys = con.con.read_json(names, sample_size=-1, **options).columns
+    return con.con.read_json(names, columns=dict.fromkeys(keys, "VARCHAR"), **options)
