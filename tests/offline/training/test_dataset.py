@@ -1,0 +1,272 @@
+"""A training row knows what was known at its impression, and is told what came of it."""
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from rta_service.device_key import KeyRing
+from rta_service.domain.strategy import Goal, OptimisedEvent
+from rta_service.features import FEATURE_NAMES, Rows, matrix
+from rta_service.offline.audience.build import BuildOptions, build_profiles
+from rta_service.offline.events import LogOptions, clean_log
+from rta_service.offline.training.dataset import Dataset, DatasetOptions, HeadRows, read_dataset
+from rta_service.snapshot_folder import read_arrays
+
+WriteLog = Callable[[list[tuple[Any, ...]]], Path]
+Simulate = Callable[..., pa.Table]
+
+CLICK, ACTIVATE, REGISTER = OptimisedEvent
+START_S = 1_704_067_200
+HOUR = 3_600
+DAY = 86_400
+END = date(2024, 3, 31)  # 90 days after the start
+
+
+def _dataset(path: Path, options: DatasetOptions | None = None, as_of: date = END) -> Dataset:
+    with closing(clean_log(path, LogOptions(as_of=as_of))) as log:
+        return read_dataset(log, options or DatasetOptions())
+
+
+def _feature(rows: Dataset | HeadRows, name: str) -> list[float]:
+    values: list[float] = rows.matrix[:, FEATURE_NAMES.index(name)].tolist()
+    return values
+
+
+def test_a_click_is_seen_from_its_impression(write_log: WriteLog) -> None:
+    log = write_log(
+        [
+            ("ann", 0, "launch"),
+            ("ann", DAY, "ad_exposure"),
+            ("ann", DAY + 50, "ad_exposure"),
+            ("ann", DAY + 55, "launch"),
+            ("ann", DAY + 60, "ad_click"),
+        ]
+    )
+
+    rows = _dataset(log)
+
+    assert rows.as_of_s.tolist() == [START_S + DAY + 50]
+    assert _feature(rows, "launches") == [1.0]
+    assert _feature(rows, "ad_exposures") == [1.0]
+
+
+def test_an_exposure_of_long_ago_or_of_someone_else_is_no_impression(write_log: WriteLog) -> None:
+    log = write_log(
+        [
+            ("ann", 0, "ad_exposure"),
+            ("bob", 2 * HOUR - 5, "ad_exposure"),
+            ("ann", 2 * HOUR, "ad_click"),
+        ]
+    )
+
+    assert _dataset(log).as_of_s.tolist() == [START_S + 2 * HOUR]
+
+
+def test_a_stranger_is_the_zero_row(write_log: WriteLog) -> None:
+    log = write_log([("ann", 0, "ad_exposure"), ("ann", 5, "ad_click")])
+
+    rows = _dataset(log)
+
+    assert _feature(rows, "known") == [0.0]
+    assert np.isnan(_feature(rows, "idle_days")).all()
+
+
+def test_the_context_is_in_model_codes(write_log: WriteLog) -> None:
+    told = {"channel": "tencent", "os": "iOS", "placement": "feed"}
+    odd = {"channel": "billboard", "os": "beos", "placement": "moon"}
+    log = write_log(
+        [("ann", 0, "ad_click", told), ("bob", 1, "ad_click", odd), ("cat", 2, "ad_click")]
+    )
+
+    rows = _dataset(log)
+
+    assert _feature(rows, "platform") == [2.0, 0.0, 0.0]
+    assert _feature(rows, "os") == [2.0, 0.0, 0.0]
+    assert _feature(rows, "placement") == [5.0, 6.0, 0.0]
+
+
+OUTCOMES = (
+    ("register", 0, Goal.REGISTER, True),
+    ("register", 7 * DAY, Goal.REGISTER, True),
+    ("register", 7 * DAY + 1, Goal.REGISTER, False),
+    ("pay", 0, Goal.TRADE, False),
+    ("pay", 14 * DAY, Goal.TRADE, True),
+    ("sold", 1, Goal.TRADE, True),
+    ("pay", 14 * DAY + 1, Goal.TRADE, False),
+    ("publish", 1, Goal.TRADE, False),
+)
+
+
+def test_a_goal_counts_within_its_window(write_log: WriteLog) -> None:
+    clicks = [(f"p{n}", n, "ad_click") for n in range(len(OUTCOMES))]
+    goals = [(f"p{n}", n + after, event) for n, (event, after, *_) in enumerate(OUTCOMES)]
+
+    rows = _dataset(write_log(clicks + goals))
+
+    labels = {goal: rows.head_rows(goal, CLICK).labels.tolist() for goal in Goal}
+    assert [labels[goal][n] for n, (*_, goal, _) in enumerate(OUTCOMES)] == [
+        label for *_, label in OUTCOMES
+    ]
+
+
+def test_the_first_trade_after_the_click_is_the_one_that_counts(write_log: WriteLog) -> None:
+    log = write_log(
+        [
+            ("ann", 0, "pay"),
+            ("ann", DAY, "ad_click"),
+            ("ann", 2 * DAY, "pay"),
+            ("ann", 40 * DAY, "pay"),
+            ("bob", DAY, "pay"),
+        ]
+    )
+
+    assert _dataset(log).head_rows(Goal.TRADE, CLICK).labels.tolist() == [True]
+
+
+def test_a_click_whose_window_is_not_over_is_dropped_and_counted(write_log: WriteLog) -> None:
+    log = write_log([("ann", 83 * DAY, "ad_click"), ("bob", 83 * DAY + 1, "ad_click")])
+
+    rows = _dataset(log).head_rows(Goal.REGISTER, CLICK)
+
+    assert len(rows.labels) == 1
+    assert rows.dropped == {"unmatured": 1, "already_registered": 0}
+
+
+def test_someone_already_registered_is_no_row_of_a_register_head(write_log: WriteLog) -> None:
+    log = write_log([("ann", 0, "register"), ("ann", DAY, "ad_click")])
+
+    rows = _dataset(log)
+
+    assert rows.head_rows(Goal.REGISTER, CLICK).dropped["already_registered"] == 1
+    assert len(rows.head_rows(Goal.TRADE, CLICK).labels) == 1
+
+
+def test_an_activation_is_seen_from_the_latest_clicks_impression(write_log: WriteLog) -> None:
+    feed, splash = {"placement": "feed"}, {"placement": "splash"}
+    log = write_log(
+        [
+            ("ann", 0, "ad_click", splash),
+            ("ann", DAY - 5, "ad_exposure"),
+            ("ann", DAY, "ad_click", feed),
+            ("ann", DAY + 10, "download"),
+            ("ann", DAY + 20, "activate"),
+            ("ann", DAY + 90, "register"),
+        ]
+    )
+
+    rows = _dataset(log).head_rows(Goal.REGISTER, ACTIVATE)
+
+    assert rows.as_of_s.tolist() == [START_S + DAY - 5]
+    assert _feature(rows, "placement") == [5.0]
+    assert np.isnan(_feature(rows, "downloaded_days")).all()
+    assert rows.labels.tolist() == [True]
+
+
+def test_a_registration_that_no_click_led_to_is_counted_and_no_row(write_log: WriteLog) -> None:
+    log = write_log(
+        [
+            ("ann", 0, "ad_click"),
+            ("ann", DAY, "register"),
+            ("bob", 0, "ad_click"),
+            ("bob", 8 * DAY, "register"),
+            ("cat", 0, "register"),
+        ]
+    )
+
+    rows = _dataset(log)
+
+    assert len(rows.head_rows(Goal.TRADE, REGISTER).labels) == 1
+    assert rows.unattributed == 2
+
+
+def test_a_log_without_clicks_has_no_rows(write_log: WriteLog) -> None:
+    rows = _dataset(write_log([("ann", 0, "launch")]))
+
+    assert rows.matrix.shape == (0, len(FEATURE_NAMES))
+
+
+def test_a_big_log_is_sampled_alike_every_time(market_log: Path) -> None:
+    options = DatasetOptions(max_rows=2_000)
+
+    first, second = _dataset(market_log, options), _dataset(market_log, options)
+
+    assert 0.9 < len(first.t_s) / 2_000 < 1.1
+    assert first.sampled_share < 0.2
+    assert first.t_s.tolist() == second.t_s.tolist()
+    assert first.unattributed == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nothing_that_happens_later_changes_what_a_row_knows(
+    simulate: Simulate, tmp_path: Path, seed: int
+) -> None:
+    one, other = simulate(200, seed), simulate(200, seed + 100)
+    cut_s = START_S + 60 * DAY + 7 * seed
+    past = one.filter(pc.less(one["ts_ms"], cut_s * 1_000))
+    future = other.filter(pc.greater_equal(other["ts_ms"], cut_s * 1_000))
+    for name, log in (("a", one), ("b", pa.concat_tables([past, future]))):
+        pq.write_table(log, tmp_path / f"{name}.parquet")
+
+    rows = [_dataset(tmp_path / f"{name}.parquet") for name in "ab"]
+
+    known = [_known_before(dataset, cut_s) for dataset in rows]
+    assert len(known[0]) > 300
+    assert np.array_equal(known[0], known[1], equal_nan=True)
+
+
+def _known_before(rows: Dataset, cut_s: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    early = (rows.t_s < cut_s) & (rows.given == 0)
+    return np.column_stack([rows.as_of_s[early], rows.t_s[early], rows.matrix[early]])
+
+
+def test_a_row_at_the_snapshots_instant_is_what_the_service_would_score(
+    simulate: Simulate, tmp_path: Path
+) -> None:
+    at_s = START_S + 80 * DAY
+    people = [f"device-{n}" for n in range(150)]
+    clicks = pa.table(
+        {
+            "device_id": people,
+            "user_id": [name.replace("device", "user") for name in people],
+            "ts_ms": [at_s * 1_000] * len(people),
+            "event": ["ad_click"] * len(people),
+        }
+    )
+    history = simulate(150, 9)
+    quiet = history.filter(
+        pc.invert(
+            pc.and_(
+                pc.equal(history["event"], "ad_exposure"),
+                pc.greater(history["ts_ms"], (at_s - HOUR) * 1_000),
+            )
+        )
+    )
+    path = tmp_path / "events.parquet"
+    pq.write_table(pa.concat_tables([quiet, clicks], promote_options="default"), path)
+    keys = KeyRing(b"pepper", b"experiment")
+    as_of = datetime.fromtimestamp(at_s, UTC).date()
+
+    report = build_profiles(path, tmp_path / "snapshot", BuildOptions(as_of=as_of), keys, 1)
+
+    rows = _dataset(path)
+    chosen = (rows.t_s == at_s) & (rows.given == 0)
+    _, records = read_arrays(tmp_path / "snapshot", report.manifest)
+    zeros = np.zeros(len(records), dtype=np.int64)
+    served = matrix(Rows(records, zeros + at_s, zeros, zeros, zeros))
+    known = rows.matrix[chosen & (rows.matrix[:, 0] == 1)]
+    assert len(known) == len(served) > 140
+    assert np.array_equal(_sorted(known), _sorted(served), equal_nan=True)
+
+
+def _sorted(
+    rows: np.ndarray[Any, np.dtype[np.float64]],
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return rows[np.lexsort(np.nan_to_num(rows, nan=-1.0).T)]
