@@ -1,7 +1,7 @@
 """Every setting: default, unit, meaning. Read once, by wiring."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,6 +12,8 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 class Settings(BaseSettings):
     """Settings come from RTA_* environment variables, or from files named like them in
     RTA_SECRETS_DIR; the command line's options win over both."""
+
+    SECRETS: ClassVar = ("redis_url", "pepper", "experiment_key", "control_token")
 
     model_config = SettingsConfigDict(env_prefix="RTA_", extra="ignore")
 

@@ -5,7 +5,6 @@ A release names snapshot, models and strategies together. It is put together her
 snapshot), and only then does the pointer move.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import msgspec
 
 from rta_service.domain.errors import InvalidInput, StartupError
 from rta_service.domain.platform import PlatformInfo
-from rta_service.domain.release import ModelRef, Release, SnapshotManifest
+from rta_service.domain.release import ModelRef, Release, SnapshotManifest, Staged
 from rta_service.domain.strategy import Strategy
 from rta_service.online.live_release import LiveRelease, assemble, bind, mean_name
 from rta_service.online.reach import (
@@ -32,7 +31,7 @@ from rta_service.online.strategy_file import parse
 from rta_service.scoring.check import check_models
 from rta_service.scoring.model_set import ModelSet, load_model_set
 from rta_service.stores.redis import AdminClient
-from rta_service.stores.releases import ReleaseStore
+from rta_service.stores.releases import ReleaseStore, new_release_id
 from rta_service.stores.snapshots import fetch_manifest, sample_records
 
 SAMPLE_DEVICES: Final = 20_000
@@ -66,44 +65,54 @@ class Change:
     note: str = ""
 
 
-def propose(shelf: Shelf, change: Change, now_ms: int) -> Release:
-    """Put the next release together and try it out; raises InvalidInput or ModelRefused."""
+def publish(shelf: Shelf, change: Change, now_ms: int) -> Release | Staged:
+    """Make the next release decide: put together, tried out, and then the pointer moves.
+
+    Before the first release, parts are kept until there is one of each. Raises InvalidInput,
+    ModelRefused or StartupError naming what is wrong; the current release then goes on.
+    """
     current = shelf.releases.current()
-    snapshot_id = change.snapshot_id or (current.snapshot_id if current else "")
-    models = change.models if change.models is not None else (current.models if current else ())
-    strategies_id = current.strategies_id if current else ""
-    if change.strategies is not None:
-        parse(change.strategies)
-        strategies_id = shelf.releases.put_strategies(change.strategies)
+    parts = _merged(shelf, change, current)
+    if current is None:
+        shelf.releases.stage(parts)
+        if parts.missing:
+            return parts
     draft = Release(
         release_id="",
-        snapshot_id=snapshot_id,
-        models=models,
-        strategies_id=strategies_id,
+        snapshot_id=parts.snapshot_id,
+        models=parts.models,
+        strategies_id=parts.strategies_id,
         created_at_ms=now_ms,
         previous_id=current.release_id if current else "",
         note=change.note,
     )
-    _demand_whole(draft)
-    check_models(shelf.models_folder, draft.models)
-    means = mean_values(shelf, draft, now_ms // 1000)
-    digest = hashlib.sha256(msgspec.json.encode(draft)).hexdigest()[:8]
-    return msgspec.structs.replace(draft, release_id=f"r{now_ms}-{digest}", mean_values=means)
-
-
-def publish(shelf: Shelf, change: Change, now_ms: int) -> Release:
-    """Make the next release decide: propose it, then move the pointer."""
-    release = propose(shelf, change, now_ms)
+    release = tried(shelf, draft)
     shelf.releases.publish(release)
     return release
 
 
-def is_whole(shelf: Shelf, change: Change) -> bool:
-    """Tell whether a change and the current release together name all three parts."""
-    current = shelf.releases.current()
-    if current is not None:
-        return True
-    return None not in (change.snapshot_id, change.models, change.strategies)
+def tried(shelf: Shelf, draft: Release) -> Release:
+    """Try a release out: models load and score elsewhere, every strategy has a mean value."""
+    names = {ref.name for ref in draft.models}
+    if not {"register", "trade"} <= names:
+        raise InvalidInput(f"a release needs the models register and trade, not {sorted(names)}")
+    check_models(shelf.models_folder, draft.models)
+    return msgspec.structs.replace(
+        draft,
+        release_id=new_release_id(draft.created_at_ms),
+        mean_values=mean_values(shelf, draft, draft.created_at_ms // 1000),
+    )
+
+
+def _merged(shelf: Shelf, change: Change, current: Release | None) -> Staged:
+    """Lay a change over what decides now, or over what was kept before the first release."""
+    base: Staged | Release = current if current is not None else shelf.releases.staged()
+    strategies_id = base.strategies_id
+    if change.strategies is not None:
+        parse(change.strategies)
+        strategies_id = shelf.releases.put_strategies(change.strategies)
+    models = base.models if change.models is None else change.models
+    return Staged(change.snapshot_id or base.snapshot_id, models, strategies_id)
 
 
 def load(shelf: Shelf, release_id: str) -> LiveRelease:
@@ -164,20 +173,6 @@ def traffic_contexts(models: ModelSet) -> tuple[Context, ...]:
     """What requests look like besides the device, as the trade model saw it in training."""
     seen = models.heads["trade"].manifest.contexts
     return tuple(Context(*c) for c in seen) or ANY_CONTEXT
-
-
-def _demand_whole(release: Release) -> None:
-    parts = {
-        "snapshot (rta profiles publish)": release.snapshot_id,
-        "models (rta models publish)": release.models,
-        "strategies (rta strategies publish)": release.strategies_id,
-    }
-    missing = [name for name, part in parts.items() if not part]
-    if missing:
-        raise InvalidInput(f"a release needs all three parts; missing: {', '.join(missing)}")
-    names = {ref.name for ref in release.models}
-    if not {"register", "trade"} <= names:
-        raise InvalidInput(f"a release needs the models register and trade, not {sorted(names)}")
 
 
 def _snapshot(shelf: Shelf, release: Release) -> SnapshotManifest:

@@ -48,3 +48,21 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean_values: dict[str, float] = {}
     """`strategy@platform` to the mean E[goal value | optimised event] of accepted devices."""
     schema: int = 1
+
+
+class Staged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parts published before there was a first release; empty once one decides."""
+
+    snapshot_id: str = ""
+    models: tuple[ModelRef, ...] = ()
+    strategies_id: str = ""
+
+    @property
+    def missing(self) -> list[str]:
+        """Name what is still missing, with the command that brings it."""
+        parts = {
+            "a snapshot (rta profiles publish)": self.snapshot_id,
+            "models (rta models publish)": self.models,
+            "strategies (rta strategies publish)": self.strategies_id,
+        }
+        return [name for name, part in parts.items() if not part]

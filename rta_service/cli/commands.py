@@ -1,0 +1,9 @@
+"""All subcommands; importing this module hangs them into the command tree.
+
+Commands import what only they need when they run: a decision worker is started through the same
+tree and must not carry DuckDB, and `rta --version` should answer at once.
+"""
+
+from rta_service.cli import demo, models, profiles, release, serve, strategies
+
+__all__ = ["demo", "models", "profiles", "release", "serve", "strategies"]

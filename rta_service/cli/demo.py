@@ -1,0 +1,95 @@
+"""`rta demo`: the main job end to end on a simulated marketplace."""
+
+import signal
+import tempfile
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from rta_service import wiring
+from rta_service.cli.app import app, progress, stdout
+from rta_service.cli.options import AsJson, now_ms
+from rta_service.cli.release import print_json
+from rta_service.config import Settings
+from rta_service.domain.clock import SystemClock
+
+_RATE_PER_S: Final = 1500.0
+"""Well below capacity on two cores, which generator and service share: latencies, not queues."""
+
+
+@app.command()
+def demo(
+    devices: Annotated[int, typer.Option(min=2000, max=1_000_000, help="Device ids.")] = 50_000,
+    seed: Annotated[int, typer.Option(help="Same seed, same day: same world.")] = 7,
+    port: Annotated[int, typer.Option(help="Decision port.")] = 8000,
+    control_port: Annotated[int, typer.Option(help="Control port.")] = 8001,
+    workers: Annotated[int, typer.Option(min=1, help="Decision processes.")] = 1,
+    requests: Annotated[int, typer.Option(min=500, help="Platform requests to play.")] = 20_000,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="End after the run: 0 only if its checks held.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a marketplace, build, train, publish, serve, and play the ad platforms."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rta-demo-")))
+        settings = Settings(
+            data_dir=folder,
+            redis_url=None,
+            host="127.0.0.1",
+            port=port,
+            control_port=control_port,
+            workers=workers,
+            namespace="demo",
+        )
+        passed = _run(settings, (devices, seed, requests), stack, as_json=as_json)
+        if not leave:
+            _wait_for_interrupt()
+    raise typer.Exit(0 if passed else 1)
+
+
+def _run(
+    settings: Settings, size: tuple[int, int, int], stack: ExitStack, *, as_json: bool
+) -> bool:
+    from rta_service.demo import judging, play, report, world
+    from rta_service.simulation.traffic import TrafficOptions, simulate_traffic
+    from rta_service.telemetry import read_all
+
+    devices, seed, count = size
+    with progress(quiet=as_json) as bars:
+        now = now_ms()
+        today = datetime.fromtimestamp(now / 1000, UTC).date()
+        made = world.prepare_world(world.WorldOptions(devices, seed, today, now), settings, bars)
+        starting = bars.add_task("starting the service", total=1)
+        stack.enter_context(play.running_service(settings, SystemClock()))
+        bars.update(starting, advance=1, description="service started")
+        traffic = TrafficOptions(requests=count, seed=seed)
+        asked = list(simulate_traffic(made.truth, traffic))
+        played = play.play(asked, settings.port, _RATE_PER_S, bars)
+    oracle = judging.Oracle(made.snapshot, wiring.key_ring(settings), now_ms() // 1000)
+    checks = judging.judge(played, oracle, made.release.release_id)
+    totals = read_all(settings.run_dir)
+    document = report.document_of(made, played, oracle, totals, checks)
+    token = wiring.secret(settings, "control_token").decode()
+    _print(document, report.curl_lines(settings, played, token), as_json=as_json)
+    return bool(document["passed"])
+
+
+def _print(document: dict[str, Any], curls: list[str], *, as_json: bool) -> None:
+    from rta_service.demo import report
+
+    if as_json:
+        print_json({**document, "curl": curls})
+        return
+    report.show(document, stdout)
+    stdout.print("\ntry it yourself:")
+    for line in curls:
+        typer.echo("  " + line)
+
+
+def _wait_for_interrupt() -> None:
+    stdout.print("\nserving until Ctrl-C")
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})

@@ -1,0 +1,120 @@
+"""`rta models`: train the heads, publish them, list what is published."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.table import Table
+
+from rta_service import releasing
+from rta_service.cli.app import app, progress, stdout
+from rta_service.cli.options import (
+    AsJson,
+    AsOf,
+    Columns,
+    DataDir,
+    RedisUrl,
+    now_ms,
+    open_shelf,
+    settings_of,
+)
+from rta_service.cli.profiles import date_of
+from rta_service.cli.release import print_json, report_change
+from rta_service.domain.errors import InvalidInput
+from rta_service.domain.thresholds import DAY_S
+from rta_service.releasing import Change
+from rta_service.scoring.manifest import model_path, read_manifest
+from rta_service.stores.model_folder import latest_models, publish_model
+
+models_app = typer.Typer(help="What a device will do.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+
+@models_app.command()
+def train(
+    events: Annotated[Path, typer.Argument(help="Log: Parquet, CSV or JSON lines, or a folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write <name>/<version>/ into.")] = Path(
+        "models"
+    ),
+    columns: Columns = None,
+    as_of: AsOf = None,
+    register_window_days: Annotated[
+        float, typer.Option(min=0.1, help="How long after a click a registration counts.")
+    ] = 7,
+    trade_window_days: Annotated[
+        float, typer.Option(min=0.1, help="How long after a click a trade counts.")
+    ] = 14,
+    seed: Annotated[int, typer.Option(help="Same seed, same log: same models.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Train register and trade, and the heads given activation and registration."""
+    from rta_service.offline.events import LogOptions
+    from rta_service.offline.training.dataset import DatasetOptions
+    from rta_service.offline.training.train import TrainOptions, train_models
+
+    options = TrainOptions(
+        log=LogOptions(columns=columns, as_of=date_of(as_of)),
+        dataset=DatasetOptions(
+            register_window_s=round(register_window_days * DAY_S),
+            trade_window_s=round(trade_window_days * DAY_S),
+        ),
+        seed=seed,
+    )
+    with progress(quiet=as_json) as bars:
+        report = train_models(events, out, options, now_ms(), bars)
+    if as_json:
+        print_json(report.to_json())
+        return
+    show_training(report.to_json())
+    stdout.print(f"wrote {out}; next: rta models publish {out}", markup=False)
+
+
+@models_app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A folder that `rta models train` wrote.")],
+    data: DataDir = None,
+    redis_url: RedisUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try the newest version of each model out in a process of its own, and let it decide."""
+    settings = settings_of(data, redis_url)
+    found = latest_models(folder)
+    if not found:
+        raise InvalidInput("no <name>/<version>/manifest.json in it", str(folder))
+    with open_shelf(settings) as shelf:
+        refs = tuple(publish_model(model_path(folder, r), settings.models_folder) for r in found)
+        note = "models " + ", ".join(f"{ref.name} {ref.version}" for ref in refs)
+        outcome = releasing.publish(shelf, Change(models=refs, note=note), now_ms())
+    report_change(outcome, as_json=as_json)
+
+
+@models_app.command(name="list")
+def list_models(data: DataDir = None, as_json: AsJson = False) -> None:
+    """List the newest version of each published model with its figures."""
+    folder = settings_of(data, None).models_folder
+    manifests = [read_manifest(model_path(folder, ref)) for ref in latest_models(folder)]
+    if as_json:
+        print_json({"models": [msgspec.to_builtins(m) for m in manifests]})
+        return
+    table = Table("model", "version", "rows", "positives", "AUC", "log loss", "PCOC")
+    for manifest in manifests:
+        seen = manifest.evaluation
+        figures = (f"{seen.auc:.3f}", f"{seen.log_loss:.4f}", f"{seen.pcoc:.3f}")
+        counts = (f"{manifest.rows:,}", f"{manifest.positives:,}")
+        table.add_row(manifest.name, manifest.version, *counts, *figures)
+    stdout.print(table)
+
+
+def show_training(document: dict[str, Any]) -> None:
+    """Print what became of every head."""
+    table = Table("model", "version", "rows", "positives", "AUC", "log loss", "PCOC")
+    for name, head in document["heads"].items():
+        if not head["trained"]:
+            table.add_row(name, f"not trained: {head['reason']}")
+            continue
+        seen = head["evaluation"]
+        figures = (f"{seen['auc']:.3f}", f"{seen['log_loss']:.4f}", f"{seen['pcoc']:.3f}")
+        counts = (f"{head['rows']:,}", f"{head['positives']:,}")
+        table.add_row(name, head["version"], *counts, *figures)
+    stdout.print(table)

@@ -1,0 +1,48 @@
+"""Options that several subcommands share, and the context they open."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rta_service import wiring
+from rta_service.config import Settings
+from rta_service.domain.clock import SystemClock
+from rta_service.releasing import Shelf
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data", help="Data folder of the service (RTA_DATA_DIR; default rta-data)."),
+]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option("--redis-url", help="Store to use instead of the embedded one (RTA_REDIS_URL)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Columns = Annotated[
+    Path | None,
+    typer.Option(help="TOML file that names the columns and event words of your log."),
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option(metavar="DATE", help="00:00 UTC of this day; later events are left out."),
+]
+
+
+def settings_of(data: Path | None, redis_url: str | None) -> Settings:
+    """Read the settings, with these two options on top."""
+    return wiring.load_settings(data_dir=data, redis_url=redis_url)
+
+
+@contextmanager
+def open_shelf(settings: Settings) -> Iterator[Shelf]:
+    """Open the store, starting the embedded one for as long as the command runs."""
+    with wiring.store_url(settings) as url:
+        yield wiring.shelf(settings, url)
+
+
+def now_ms() -> int:
+    """Give the time, for commands; everything below takes it as an argument."""
+    return SystemClock().now_ms()

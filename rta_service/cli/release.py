@@ -1,0 +1,78 @@
+"""`rta release`: what decides now, what did before, and going back."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.table import Table
+
+from rta_service.cli.app import app, stdout
+from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, open_shelf, settings_of
+from rta_service.domain.errors import InvalidInput
+from rta_service.domain.release import Release, Staged
+
+release_app = typer.Typer(help="What decides now; publish and roll back.", no_args_is_help=True)
+app.add_typer(release_app, name="release")
+
+
+@release_app.command()
+def show(
+    data: DataDir = None,
+    redis_url: RedisUrl = None,
+    history: Annotated[int, typer.Option(min=1, max=100, help="How many to show.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show the release that decides, and those before it."""
+    with open_shelf(settings_of(data, redis_url)) as shelf:
+        releases = shelf.releases.history(history)
+    print_releases(releases, as_json=as_json)
+
+
+@release_app.command()
+def rollback(data: DataDir = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
+    """Let the release before the current one decide again; takes seconds."""
+    with open_shelf(settings_of(data, redis_url)) as shelf:
+        release = shelf.releases.rollback(now_ms())
+    print_releases([release], as_json=as_json)
+
+
+def report_change(outcome: Release | Staged, *, as_json: bool) -> None:
+    """Say what a publishing command came to."""
+    if isinstance(outcome, Release):
+        print_releases([outcome], as_json=as_json)
+        return
+    if as_json:
+        print_json({"release": None, "staged": msgspec.to_builtins(outcome)})
+        return
+    stdout.print(
+        f"kept for the first release; still missing: {', '.join(outcome.missing)}", markup=False
+    )
+
+
+def print_releases(releases: list[Release], *, as_json: bool) -> None:
+    """Show releases, the newest first."""
+    if as_json:
+        print_json({"releases": [msgspec.to_builtins(r) for r in releases]})
+        return
+    if not releases:
+        raise InvalidInput("no release was published yet", "release")
+    table = Table("release", "snapshot", "models", "strategies", "note")
+    for release in releases:
+        models = ", ".join(f"{m.name} {m.version}" for m in release.models)
+        parts = (release.release_id, release.snapshot_id, models, release.strategies_id)
+        table.add_row(*parts, release.note)
+    stdout.print(table)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON object on standard output."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+def read_text(path: Path) -> str:
+    """Read a file given by an operator; raises InvalidInput naming it."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"can't be read ({error})", str(path)) from error

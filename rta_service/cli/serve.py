@@ -1,0 +1,133 @@
+"""`rta serve`, and the processes it is made of."""
+
+import os
+import socket
+import sys
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from rta_service import wiring
+from rta_service.cli.app import app
+from rta_service.cli.options import DataDir, RedisUrl
+from rta_service.config import Settings
+from rta_service.stores.embedded import EmbeddedStore
+from rta_service.supervisor import (
+    ChildSpec,
+    Patience,
+    Supervisor,
+    Surroundings,
+    bind_listener,
+    tell_ready,
+    watch_parent,
+)
+from rta_service.telemetry import Telemetry
+from rta_service.web.server import serve as serve_app
+
+_Fd = Annotated[int, typer.Option(help="Inherited listening socket.")]
+
+
+@app.command()
+def serve(
+    workers: Annotated[int | None, typer.Option(help="Decision processes.")] = None,
+    port: Annotated[int | None, typer.Option(help="Decision port.")] = None,
+    host: Annotated[str | None, typer.Option(help="Decision address.")] = None,
+    control_port: Annotated[int | None, typer.Option(help="Control port.")] = None,
+    control_host: Annotated[str | None, typer.Option(help="Control address.")] = None,
+    data: DataDir = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Serve: decision workers, control, and the embedded store when no URL is given."""
+    settings = wiring.load_settings(
+        workers=workers,
+        port=port,
+        host=host,
+        control_port=control_port,
+        control_host=control_host,
+        data_dir=data,
+        redis_url=redis_url,
+    )
+    raise typer.Exit(supervise(settings))
+
+
+def supervise(settings: Settings) -> int:
+    """Run the supervisor until it is told to stop; gives its exit code."""
+    for name in ("pepper", "experiment_key", "control_token"):
+        wiring.secret(settings, name)  # made once here, before the children race for them
+    decisions = bind_listener(settings.host, settings.port)
+    control = bind_listener(settings.control_host, settings.control_port)
+    store = None
+    if settings.redis_url is None:
+        store = EmbeddedStore(settings.data_dir)
+        settings = settings.model_copy(update={"redis_url": SecretStr(store.start())})
+    telemetry = Telemetry.open(settings.run_dir, "supervisor")
+    return Supervisor(
+        children_of(settings, decisions, control),
+        store,
+        Patience(drain_s=settings.drain_s),
+        Surroundings(observer=telemetry),
+    ).serve()
+
+
+def children_of(
+    settings: Settings, decisions: socket.socket, control: socket.socket
+) -> list[ChildSpec]:
+    """Describe the child processes; settings travel as environment variables."""
+    env = {
+        f"RTA_{name.upper()}": str(value)
+        for name, value in settings.model_dump(exclude_none=True).items()
+        if name not in Settings.SECRETS
+    }
+    for name in Settings.SECRETS:
+        given = getattr(settings, name)
+        if given is not None:
+            env[f"RTA_{name.upper()}"] = given.get_secret_value()
+    python = [sys.executable, "-m", "rta_service"]
+    env["OMP_NUM_THREADS"] = "1"  # small batches: threads would only wait for one another
+    workers = [
+        ChildSpec(
+            f"decision-{index}",
+            [*python, "decision-worker", "--fd", str(decisions.fileno()), "--index", str(index)],
+            kind="decision",
+            pass_fds=(decisions.fileno(),),
+            env=env,
+        )
+        for index in range(settings.workers)
+    ]
+    controller = ChildSpec(
+        "control",
+        [*python, "control-worker", "--fd", str(control.fileno())],
+        kind="control",
+        pass_fds=(control.fileno(),),
+        env=env,
+    )
+    return [*workers, controller]
+
+
+@app.command(hidden=True)
+def decision_worker(fd: _Fd, index: Annotated[int, typer.Option()] = 0) -> None:
+    """Serve decisions on an inherited socket; started by `rta serve`."""
+    settings = wiring.load_settings()
+    watch_parent(os.environ, settings.drain_s)
+    with wiring.store_url(settings) as url:
+        parts = wiring.deciding(settings, url, f"decision-{index}")
+    listener = socket.socket(fileno=fd)
+    serve_app(
+        wiring.decision_lane(settings, parts),
+        listener,
+        lambda: tell_ready(os.environ),
+        settings.drain_s,
+    )
+
+
+@app.command(hidden=True)
+def control_worker(fd: _Fd) -> None:
+    """Serve the control port on an inherited socket; started by `rta serve`."""
+    settings = wiring.load_settings()
+    watch_parent(os.environ, settings.drain_s)
+    with wiring.store_url(settings) as url:
+        parts = wiring.deciding(settings, url, "control")
+    application = wiring.control_service(settings, url, parts)
+    listener = socket.socket(fileno=fd)
+    serve_app(application, listener, lambda: tell_ready(os.environ), settings.drain_s)

@@ -1,0 +1,102 @@
+"""Playing traffic at a running service over real HTTP, and keeping every answer."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+from rich.progress import Progress
+
+from rta_service.config import Settings
+from rta_service.demo.platforms import CONTENT_TYPES, ENCODERS, PATHS, READERS, Answer
+from rta_service.domain.clock import Clock
+from rta_service.domain.errors import StartupError
+from rta_service.simulation.client import run_load
+from rta_service.simulation.load import LoadPlan, LoadResult, PreparedRequest
+from rta_service.simulation.traffic import SimulatedRequest, encode_traffic
+
+READY_S: Final = 60.0
+STOP_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What was asked and answered."""
+
+    requests: Sequence[SimulatedRequest]
+    answers: Sequence[Answer | str | None]
+    """In the order of the requests: what the platform read, how the answer was invalid, or None
+    where none came."""
+    load: LoadResult
+
+
+@contextmanager
+def running_service(settings: Settings, clock: Clock) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `rta serve` in a process of its own until the block ends.
+
+    Raises StartupError with what it said when it does not become ready.
+    """
+    command = [sys.executable, "-m", "rta_service", "serve", "--data", str(settings.data_dir)]
+    command += ["--host", settings.host, "--port", str(settings.port)]
+    command += ["--control-port", str(settings.control_port), "--workers", str(settings.workers)]
+    log_path = settings.data_dir / "serve.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - our own command
+    try:
+        _await_ready(process, settings, clock)
+        yield process
+    except StartupError as error:
+        words = log_path.read_text(errors="replace").strip().splitlines()[-5:]
+        raise StartupError(f"{error}: {' | '.join(words)}") from error
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_ready(process: subprocess.Popen[bytes], settings: Settings, clock: Clock) -> None:
+    end_s = clock.monotonic_s() + READY_S
+    with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=2.0) as client:
+        while clock.monotonic_s() < end_s:
+            if process.poll() is not None:
+                raise StartupError(f"the service ended with code {process.returncode}")
+            try:
+                if client.get("/readyz").status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                pass  # not listening yet
+            try:
+                process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+    raise StartupError(f"the service was not ready within {READY_S:.0f} s")
+
+
+def play(
+    requests: Sequence[SimulatedRequest], port: int, rate_per_s: float, progress: Progress
+) -> Played:
+    """Send requests on a fixed schedule and read every answer as its platform would."""
+    prepared = [
+        PreparedRequest(PATHS[request.platform], body, CONTENT_TYPES[request.platform])
+        for request, body in encode_traffic(requests, ENCODERS)
+    ]
+    answers: list[Answer | str | None] = [None] * len(requests)
+    step = progress.add_task("playing platform requests", total=len(requests))
+
+    def on_answer(index: int, status: int, body: bytes, _latency_s: float) -> None:
+        request = requests[index]
+        answers[index] = READERS[request.platform](status, body, request.request_id)
+        if index % 200 == 0:
+            progress.update(step, completed=index)
+
+    plan = LoadPlan(connections=32, rate_per_s=rate_per_s, duration_s=60.0)
+    load = asyncio.run(run_load(("127.0.0.1", port), prepared, plan, on_answer))
+    progress.update(step, completed=len(requests))
+    return Played(requests, answers, load)

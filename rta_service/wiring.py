@@ -1,0 +1,209 @@
+"""The composition root: settings in, ready services out; the only file that picks parts."""
+
+import asyncio
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from rta_service import releasing, secret_files
+from rta_service.config import Settings
+from rta_service.device_key import KeyRing
+from rta_service.domain.clock import Clock, SystemClock
+from rta_service.domain.errors import InvalidInput, RTAError, StoreUnavailable
+from rta_service.domain.release import Release
+from rta_service.domain.request import AdRequest
+from rta_service.online.batcher import Batcher, BatchLimits
+from rta_service.online.explain import explain
+from rta_service.online.live_release import LiveRelease
+from rta_service.online.pipeline import BatchOutcome, Pipeline
+from rta_service.online.watcher import ReleaseWatcher
+from rta_service.platforms.registry import load_adapters
+from rta_service.releasing import Shelf
+from rta_service.stores.embedded import EmbeddedStore
+from rta_service.stores.profile_reader import RedisProfileReader
+from rta_service.stores.redis import HotProfile, admin_client, hot_client, watch_client
+from rta_service.stores.releases import AsyncReleaseReader
+from rta_service.telemetry import Telemetry, exposition
+from rta_service.web.control import control_app
+from rta_service.web.decision import decision_app
+from rta_service.web.lane import ASGIApp, Lane
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; options given on the command line win over it."""
+    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    given["_secrets_dir"] = os.environ.get("RTA_SECRETS_DIR")
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "RTA_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise InvalidInput(first["msg"], place) from None
+
+
+def secret(settings: Settings, name: str) -> bytes:
+    """Give one of the settings' secrets, made once in the data folder if none was given."""
+    given = getattr(settings, name)
+    text = None if given is None else given.get_secret_value()
+    path = settings.data_dir / "secrets" / name
+    return secret_files.obtain(text, path, f"RTA_{name.upper()}")
+
+
+def key_ring(settings: Settings) -> KeyRing:
+    """Gather the two secrets that turn ids into keys; BLAKE2b takes keys of up to 64 bytes."""
+    pepper, experiment_key = secret(settings, "pepper"), secret(settings, "experiment_key")
+    return KeyRing(pepper[:64], experiment_key[:64])
+
+
+@contextmanager
+def store_url(settings: Settings) -> Iterator[str]:
+    """Give the store's URL; without a configured one the embedded server runs meanwhile."""
+    if settings.redis_url is not None:
+        yield settings.redis_url.get_secret_value()
+        return
+    store = EmbeddedStore(settings.data_dir)
+    url = store.start()
+    try:
+        yield url
+    finally:
+        if not store.is_adopted:
+            store.stop()
+
+
+def shelf(settings: Settings, url: str) -> Shelf:
+    """Give commands and processes the place where the parts of releases stand."""
+    platforms = tuple(adapter.info for adapter in load_adapters().values())
+    return Shelf(
+        admin_client(url),
+        settings.namespace,
+        settings.models_folder,
+        platforms,
+        key_ring(settings).pepper_id,
+    )
+
+
+class StoredReleases:
+    """Finds releases in the store and makes them ready off the event loop."""
+
+    def __init__(self, url: str, stock: Shelf) -> None:
+        self._reader = AsyncReleaseReader(watch_client(url), stock.namespace)
+        self._shelf = stock
+
+    async def current_id(self) -> str:
+        """Name the release that should decide; empty when none was published."""
+        return await self._reader.current_id() or ""
+
+    async def load(self, release_id: str) -> LiveRelease:
+        """Load a release in a thread; raises RTAError when a part is not right."""
+        return await asyncio.to_thread(releasing.load, self._shelf, release_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """The parts that decide in one process."""
+
+    reader: RedisProfileReader
+    pipeline: Pipeline
+    watcher: ReleaseWatcher
+    telemetry: Telemetry
+    clock: Clock
+
+
+def deciding(settings: Settings, url: str, process: str) -> Deciding:
+    """Put together what a process needs to decide."""
+    clock = SystemClock()
+    timeout_s = settings.store_timeout_ms / 1000
+    profile = HotProfile(timeout_s=timeout_s, max_connections=settings.store_connections)
+    reader = RedisProfileReader(hot_client(url, profile), settings.namespace, timeout_s)
+    pipeline = Pipeline(reader, key_ring(settings), clock)
+    telemetry = Telemetry.open(settings.run_dir, process)
+
+    def report(release_id: str, error: RTAError | None) -> None:
+        live = pipeline.live
+        if error is None and live is not None:
+            telemetry.release_taken(live.release.created_at_ms)
+        elif release_id:
+            telemetry.count_release_refused()
+
+    source = StoredReleases(url, shelf(settings, url))
+    watcher = ReleaseWatcher(source, pipeline, settings.release_poll_ms / 1000, report)
+    return Deciding(reader, pipeline, watcher, telemetry, clock)
+
+
+def decision_lane(settings: Settings, parts: Deciding) -> ASGIApp:
+    """Build the decision port's application."""
+    adapters = load_adapters()
+    limits = BatchLimits(settings.budget_ms / 1000, settings.max_batch, settings.max_waiting)
+    observe = functools.partial(count_batch, parts.telemetry, parts.reader)
+    batcher = Batcher(parts.pipeline, limits, observe)
+
+    def ready() -> str:
+        return "" if parts.pipeline.live is not None else "no release loaded yet"
+
+    app = decision_app(adapters, ready, parts.watcher.run)
+    return Lane(adapters, batcher, parts.telemetry, parts.clock, app)
+
+
+def count_batch(
+    telemetry: Telemetry,
+    reader: RedisProfileReader,
+    requests: list[AdRequest],
+    outcome: BatchOutcome,
+) -> None:
+    """Count what a batch came to."""
+    telemetry.observe_batch(len(requests))
+    telemetry.observe("read", outcome.read_s)
+    telemetry.observe("decide", outcome.decide_s)
+    telemetry.set_breaker(is_open=reader.breaker_open)
+    if outcome.failure is not None:
+        telemetry.count_failure(outcome.failure)
+    for request, decision in zip(requests, outcome.decisions, strict=True):
+        telemetry.count_decision(decision, request.platform)
+    for seen, decision in zip(outcome.seen_kinds, outcome.decisions, strict=False):
+        telemetry.count_ids(seen, decision.matched_kind)
+
+
+class Desk:
+    """What the control port may do with releases."""
+
+    def __init__(self, stock: Shelf, clock: Clock) -> None:
+        self._releases = stock.releases
+        self._clock = clock
+
+    def current(self) -> Release | None:
+        """Give the release that the pointer names."""
+        return self._releases.current()
+
+    def history(self, count: int) -> list[Release]:
+        """Give the newest releases, the current one first."""
+        return self._releases.history(count)
+
+    def rollback(self) -> Release:
+        """Let the release before the current one decide again."""
+        return self._releases.rollback(self._clock.now_ms())
+
+
+def control_service(settings: Settings, url: str, parts: Deciding) -> FastAPI:
+    """Build the control port's application."""
+    keys = key_ring(settings)
+
+    async def explain_request(request: AdRequest) -> dict[str, Any]:
+        await parts.watcher.poll()
+        live = parts.pipeline.live
+        if live is None:
+            raise StoreUnavailable("no release is loaded: publish one first")
+        return await explain(live, parts.reader, keys, parts.clock, request)
+
+    return control_app(
+        secret(settings, "control_token").decode(),
+        Desk(shelf(settings, url), parts.clock),
+        load_adapters(),
+        explain_request,
+        lambda: exposition(settings.run_dir, parts.clock.now_ms()),
+    )
