@@ -1,7 +1,7 @@
 """From a model's raw score to a probability that can be multiplied with money.
 
 A monotone map, fitted by isotonic regression on labels later than those the trees saw, and written
-as knots with linear interpolation between them. Outside the knots the map goes on in proportion,
+as knots with linear interpolation between them. Fitting adds a knot at each end, in proportion,
 so that the best and the worst scores keep their order.
 """
 

@@ -71,6 +71,14 @@ def test_no_positive_at_all_gives_the_smallest_probability() -> None:
     assert calibrate_one(0.15, calibration) == SMALLEST
 
 
+def test_outside_the_knots_the_map_is_flat() -> None:
+    calibration = Calibration((0.1, 0.2), (0.1, 0.3))
+
+    ends = [calibrate_one(raw, calibration) for raw in (0.0, 0.9)]
+
+    assert ends == calibrate(np.array([0.0, 0.9]), calibration).tolist() == [0.1, 0.3]
+
+
 @pytest.mark.parametrize(
     ("x", "y", "reason"),
     [

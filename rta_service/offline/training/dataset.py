@@ -2,7 +2,8 @@
 
 A row stands for one click, or for one activation or registration that followed a click. All that
 is known of the person is taken as of the impression before that click, the instant at which the
-service would decide. Events without a click before them are left out: no decision led to them.
+service would decide; also which devices are theirs. Events without a click before them are left
+out: no decision led to them.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ GIVEN: Final = {
     OptimisedEvent.REGISTER: Event.REGISTER,
 }
 _GIVEN_CODES: Final = {given: code for code, given in enumerate(GIVEN)}
-_ROW: Final = ("person_id", "t_s", "as_of_s", "platform", "os", "placement")
+_ROW: Final = ("person_id", "t_s", "device", "as_of_s", "platform", "os", "placement")
 _HASH_STEPS: Final = 1_000_003
 
 Column = NDArray[np.int64]
@@ -78,6 +79,8 @@ class Dataset:
     as_of_s: Column
     first_register_s: Column
     """The person's first registration, 0 for never."""
+    known_registered: NDArray[np.bool_]
+    """Whether the record as of the impression says so; it may not know of other devices."""
     next_trade_s: Column
     """The first payment or sale after `t_s`, 0 for never."""
     end_s: int
@@ -93,13 +96,14 @@ class Dataset:
         of_head = self.given == _GIVEN_CODES[given]
         mature = self.t_s + window_s <= self.end_s
         if goal is Goal.REGISTER:
-            wanted = (self.first_register_s == 0) | (self.first_register_s >= self.t_s)
             goal_s = self.first_register_s
+            between = (goal_s >= self.as_of_s) & (goal_s < self.t_s)
+            wanted = ~(self.known_registered | between)
         else:
             wanted = np.ones(len(self.t_s), dtype=np.bool_)
             goal_s = self.next_trade_s
         kept = of_head & mature & wanted
-        hit = (goal_s > 0) & (goal_s <= self.t_s + window_s)
+        hit = (goal_s >= self.t_s) & (goal_s <= self.t_s + window_s)
         return HeadRows(
             matrix=self.matrix[kept],
             labels=hit[kept],
@@ -113,7 +117,7 @@ class Dataset:
 
 def read_dataset(log: CleanLog, options: DatasetOptions) -> Dataset:
     """Build the rows of all heads from a clean log."""
-    events = log.events
+    events = engine.materialise(log.con, "linked_events", _linked(log.events))
     clicks = engine.materialise(log.con, "clicks", _clicks(events, options))
     follow = [_following(events, clicks, given, options) for given in list(GIVEN)[1:]]
     all_rows = ibis.union(_rows_of(clicks, OptimisedEvent.CLICK), *follow)
@@ -130,6 +134,7 @@ def read_dataset(log: CleanLog, options: DatasetOptions) -> Dataset:
         t_s=columns["t_s"],
         as_of_s=columns["as_of_s"],
         first_register_s=columns["first_register_s"],
+        known_registered=records["registered_at"] > 0,
         next_trade_s=columns["next_trade_s"],
         end_s=log.as_of_s,
         unattributed=_unattributed(events, all_rows),
@@ -138,10 +143,18 @@ def read_dataset(log: CleanLog, options: DatasetOptions) -> Dataset:
     )
 
 
+def _linked(events: Any) -> Any:
+    """Add `linked_s`, when the log first told whose the event's device is; null for never."""
+    signed = events.filter(ibis.literal("u:") + events.user_id == events.person)
+    links = signed.group_by(owned=signed.device).agg(linked_s=signed.ts_s.min())
+    return events.left_join(links, events.device == links.owned).drop("owned")
+
+
 def _clicks(events: Any, options: DatasetOptions) -> Any:
     """One row per person and second with a click, with its impression's instant."""
     clicked = events.filter(events.event == Event.AD_CLICK.value)
     clicks = clicked.group_by("person_id", t_s=clicked.ts_s).agg(
+        device=clicked.device.min(),
         platform=_code(clicked.channel, PLATFORM_CODES, 0).max(),
         os=_code(clicked.os, {kind.label: kind for kind in OperatingSystem}, 0).max(),
         placement=_code(
@@ -213,23 +226,36 @@ def _labelled(events: Any, rows: Any) -> Any:
 
 
 def _subjects(rows: Any) -> Any:
-    """Number the distinct pairs of person and instant: one record each, whatever hangs on it."""
-    pairs = rows.select("person_id", "as_of_s").distinct()
-    order = [pairs.as_of_s, pairs.person_id]
+    """Number the distinct pairs of device and instant: one record each, whatever hangs on it."""
+    pairs = rows.select("person_id", "device", "as_of_s").distinct()
+    order = [pairs.as_of_s, pairs.device]
     return pairs.mutate(subject=ibis.row_number().over(order_by=order))
 
 
 def _ordered(rows: Any, subjects: Any) -> Any:
-    joined = rows.inner_join(subjects, ["person_id", "as_of_s"])
-    return joined.order_by("as_of_s", "t_s", "person_id", "given")
+    joined = rows.inner_join(subjects.drop("person_id"), ["device", "as_of_s"])
+    return joined.order_by("as_of_s", "t_s", "device", "given")
 
 
 def _records(events: Any, subjects: Any) -> Records:
     """Rebuild the record of every subject through the codec; zeros where nothing came before."""
-    columns = _columns(record_columns(events.inner_join(subjects, "person_id")))
+    columns = _columns(record_columns(_seen_by(events, subjects)))
     records = np.zeros(_count(subjects), dtype=RECORD_DTYPE)
     records[columns["subject"]] = to_records(columns)
     return records
+
+
+def _seen_by(events: Any, subjects: Any) -> Any:
+    """Give each subject its device's events, and those of devices known to be the same person's.
+
+    People who register link their devices, so a record that joined them before the log had told
+    would give the registration away.
+    """
+    links = events.select(linked=events.device, own_link_s=events.linked_s).distinct()
+    subjects = subjects.left_join(links, subjects.device == links.linked).drop("linked")
+    pairs = events.inner_join(subjects.rename(asked="device"), "person_id")
+    both_known = (pairs.linked_s < pairs.as_of_s) & (pairs.own_link_s < pairs.as_of_s)
+    return pairs.filter((pairs.device == pairs.asked) | both_known)
 
 
 def _columns(table: Any) -> dict[str, Column]:

@@ -18,12 +18,16 @@ _LEAVES: Final = ((3_000, 7), (10_000, 15), (200_000, 31))
 """Leaves for up to so many rows, else 63: more overfit and score slower."""
 
 
+_ONE_THREAD_ROWS: Final = 100_000
+"""Up to this, two threads gain a tenth, and lose fivefold where another process has the cores."""
+
+
 class Chance(NamedTuple):
     """What decides the outcome besides the data: equal seed and threads give equal trees."""
 
     seed: int
     num_threads: int
-    """0 leaves the number to OpenMP."""
+    """0 means one for few rows, else as many as OpenMP finds."""
 
 
 class Fitted(NamedTuple):
@@ -46,6 +50,7 @@ class Fitted(NamedTuple):
 def parameters(rows: int, chance: Chance) -> dict[str, Any]:
     """Choose LightGBM's parameters by the number of rows it learns from."""
     leaves = next((leaves for limit, leaves in _LEAVES if rows <= limit), 63)
+    few = rows <= _ONE_THREAD_ROWS
     return {
         "objective": "binary",
         "metric": "binary_logloss",
@@ -60,7 +65,7 @@ def parameters(rows: int, chance: Chance) -> dict[str, Any]:
         "seed": chance.seed,
         "deterministic": True,
         "force_col_wise": True,
-        "num_threads": chance.num_threads,
+        "num_threads": chance.num_threads or (1 if few else 0),
         "verbosity": -1,
     }
 

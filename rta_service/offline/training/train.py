@@ -43,7 +43,7 @@ class TrainOptions:
     """Positives from which the heads given activation or registration are trained."""
     seed: int = 7
     num_threads: int = 0
-    """0 leaves the number to OpenMP."""
+    """0 means one for few rows, else as many as OpenMP finds."""
 
 
 def train_models(

@@ -21,11 +21,11 @@ def _rows(days: int, per_day: int = 100) -> HeadRows:
     )
 
 
-def test_the_last_week_evaluates_and_a_fifth_before_it_calibrates() -> None:
+def test_the_last_week_evaluates_and_a_quarter_before_it_calibrates() -> None:
     cuts = choose_cuts(_rows(days=107))
 
     assert cuts.evaluate_s == pytest.approx(100 * DAY, abs=DAY / 50)
-    assert cuts.calibrate_s == pytest.approx(80 * DAY, abs=DAY / 10)
+    assert cuts.calibrate_s == pytest.approx(75 * DAY, abs=DAY / 10)
 
 
 def test_a_short_log_evaluates_on_a_fifth() -> None:
@@ -33,7 +33,7 @@ def test_a_short_log_evaluates_on_a_fifth() -> None:
 
 
 def test_parts_are_apart_and_in_the_order_of_time() -> None:
-    rows = _rows(days=100)
+    rows = _rows(days=100, per_day=400)
 
     parts = split(rows, choose_cuts(rows))
 

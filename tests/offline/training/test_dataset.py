@@ -149,6 +149,43 @@ def test_someone_already_registered_is_no_row_of_a_register_head(write_log: Writ
     assert len(rows.head_rows(Goal.TRADE, CLICK).labels) == 1
 
 
+def test_a_device_counts_as_its_persons_once_the_log_has_told_so(write_log: WriteLog) -> None:
+    phone, signed_in = {"device_id": "phone", "user_id": None}, {"device_id": "phone"}
+    log = write_log(
+        [
+            ("ann", 0, "launch"),
+            ("ann", 1, "launch", phone),
+            ("ann", 2, "launch", phone),
+            ("ann", HOUR, "ad_click", phone),
+            ("ann", 2 * HOUR, "register", signed_in),
+            ("ann", DAY, "ad_click", signed_in),
+        ]
+    )
+
+    rows = _dataset(log)
+
+    clicks = rows.given == 0
+    assert np.array(_feature(rows, "launches"))[clicks].tolist() == [2.0, 3.0]
+    assert rows.head_rows(Goal.REGISTER, CLICK).labels.tolist() == [True]
+
+
+def test_a_registration_that_the_service_could_not_know_of_leaves_a_lost_click(
+    write_log: WriteLog,
+) -> None:
+    stranger, later = {"device_id": "phone", "user_id": None}, {"device_id": "phone"}
+    log = write_log(
+        [
+            ("ann", 0, "register"),
+            ("ann", DAY, "ad_click", stranger),
+            ("ann", 2 * DAY, "launch", later),
+        ]
+    )
+
+    rows = _dataset(log).head_rows(Goal.REGISTER, CLICK)
+
+    assert rows.labels.tolist() == [False]
+
+
 def test_an_activation_is_seen_from_the_latest_clicks_impression(write_log: WriteLog) -> None:
     feed, splash = {"placement": "feed"}, {"placement": "splash"}
     log = write_log(

@@ -22,7 +22,7 @@ from rta_service.scoring.model_set import HEADS, ModelSet, load_model_set
 WriteLog = Callable[[list[tuple[Any, ...]]], Path]
 
 NOW_MS = 1_735_689_600_000
-OPTIONS = TrainOptions(num_threads=1)
+OPTIONS = TrainOptions()
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +130,7 @@ def test_the_same_log_and_seed_give_the_same_models(
 def test_a_head_with_too_few_positives_is_left_out_with_its_reason(
     market_log: Path, tmp_path: Path
 ) -> None:
-    options = TrainOptions(num_threads=1, min_positives_given=2_000)
+    options = TrainOptions(min_positives_given=2_000)
 
     report = train_models(market_log, tmp_path, options, NOW_MS)
 
@@ -160,7 +160,7 @@ def test_goals_that_all_came_early_are_refused(write_log: WriteLog, tmp_path: Pa
         for n in range(0, 400, 4)
         for after, event in ((60, "register"), (90, "pay"))
     ]
-    options = TrainOptions(LogOptions(as_of=date(2024, 3, 31)), num_threads=1)
+    options = TrainOptions(LogOptions(as_of=date(2024, 3, 31)))
 
     with pytest.raises(InvalidInput, match=r"0 positives in .* rows to"):
         train_models(write_log(clicks + goals), tmp_path / "models", options, NOW_MS)
