@@ -63,6 +63,8 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created_at_ms: int
     prefer: Literal["head", "ratio"] = "head"
     """For trade given register: whether this head or the ratio of the click heads was better."""
+    contexts: tuple[tuple[int, int, int, float], ...] = ()
+    """What the rows' requests looked like: platform, os and placement codes, and their share."""
     schema: int = SCHEMA
 
     @property

@@ -24,6 +24,8 @@ from rta_service.scoring.metrics import log_loss
 from rta_service.scoring.model_set import HEADS, REGISTER, TRADE, TRADE_GIVEN_REGISTER
 
 _REQUIRED: Final = (REGISTER, TRADE)
+MAX_CONTEXTS: Final = 64
+"""Kinds of request kept in a manifest: three platforms, four systems and five placements fit."""
 
 _UNSURE: Final = 0.01
 """Ratios reach 1; without this, one wrong certainty would decide the comparison."""
@@ -207,7 +209,19 @@ class _Training:
             lightgbm_version=lightgbm.__version__,
             created_at_ms=self.now_ms,
             prefer=prefer,
+            contexts=_contexts(rows),
         )
+
+
+def _contexts(rows: HeadRows) -> tuple[tuple[int, int, int, float], ...]:
+    """Count what the rows' requests looked like, the commonest first."""
+    columns = [FEATURE_NAMES.index(name) for name in ("platform", "os", "placement")]
+    seen, counts = np.unique(rows.matrix[:, columns].astype(int), axis=0, return_counts=True)
+    commonest = np.argsort(-counts, kind="stable")[:MAX_CONTEXTS]
+    return tuple(
+        (int(seen[i, 0]), int(seen[i, 1]), int(seen[i, 2]), float(counts[i] / counts.sum()))
+        for i in commonest
+    )
 
 
 def _list(counts: Mapping[str, int]) -> str:
