@@ -1,7 +1,7 @@
 """Every setting: default, unit, meaning. Read once, by wiring."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,8 +12,6 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 class Settings(BaseSettings):
     """Settings come from RTA_* environment variables, or from files named like them in
     RTA_SECRETS_DIR; the command line's options win over both."""
-
-    SECRETS: ClassVar = ("redis_url", "pepper", "experiment_key", "control_token")
 
     model_config = SettingsConfigDict(env_prefix="RTA_", extra="ignore")
 
@@ -47,7 +45,7 @@ class Settings(BaseSettings):
 
     budget_ms: float = Field(default=30.0, gt=0, le=1000)
     """From the first byte to the answer, in this process; a platform's 60 ms includes the network."""
-    store_timeout_ms: float = Field(default=12.0, gt=0, le=1000)
+    store_timeout_ms: float = Field(default=20.0, gt=0, le=1000)
     """One round trip to the store."""
     store_connections: int = Field(default=8, ge=1, le=256)
     """Connections to the store per decision worker."""
@@ -71,3 +69,14 @@ class Settings(BaseSettings):
     def run_dir(self) -> Path:
         """Where the running processes keep their metric cells."""
         return self.data_dir / "run"
+
+    def as_environment(self) -> dict[str, str]:
+        """Write every setting as the environment variable that a child process reads."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            f"RTA_{name.upper()}": value.get_secret_value()
+            if isinstance(value, SecretStr)
+            else str(value)
+            for name, value in values.items()
+            if value is not None
+        }

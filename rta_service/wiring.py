@@ -3,11 +3,13 @@
 import asyncio
 import functools
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from pydantic import ValidationError
 
@@ -128,12 +130,20 @@ def deciding(settings: Settings, url: str, process: str) -> Deciding:
         live = pipeline.live
         if error is None and live is not None:
             telemetry.release_taken(live.release.created_at_ms)
-        elif release_id:
+        elif error is not None and release_id:
             telemetry.count_release_refused()
+            say("release_refused", clock, release=release_id, error=str(error))
 
     source = StoredReleases(url, shelf(settings, url))
     watcher = ReleaseWatcher(source, pipeline, settings.release_poll_ms / 1000, report)
     return Deciding(reader, pipeline, watcher, telemetry, clock)
+
+
+def say(event: str, clock: Clock, **facts: str) -> None:
+    """Write what whoever is on call must know, one JSON object a line; never on a request's way."""
+    line = {"ts_ms": clock.now_ms(), "event": event, **facts}
+    sys.stderr.write(msgspec.json.encode(line).decode() + "\n")
+    sys.stderr.flush()
 
 
 def decision_lane(settings: Settings, parts: Deciding) -> ASGIApp:

@@ -74,17 +74,9 @@ def children_of(
     settings: Settings, decisions: socket.socket, control: socket.socket
 ) -> list[ChildSpec]:
     """Describe the child processes; settings travel as environment variables."""
-    env = {
-        f"RTA_{name.upper()}": str(value)
-        for name, value in settings.model_dump(exclude_none=True).items()
-        if name not in Settings.SECRETS
-    }
-    for name in Settings.SECRETS:
-        given = getattr(settings, name)
-        if given is not None:
-            env[f"RTA_{name.upper()}"] = given.get_secret_value()
+    # small batches: threads of LightGBM would only wait for one another
+    env = {**settings.as_environment(), "OMP_NUM_THREADS": "1"}
     python = [sys.executable, "-m", "rta_service"]
-    env["OMP_NUM_THREADS"] = "1"  # small batches: threads would only wait for one another
     workers = [
         ChildSpec(
             f"decision-{index}",

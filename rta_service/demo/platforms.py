@@ -66,8 +66,11 @@ def encode_tencent(request: SimulatedRequest) -> bytes:
     message = RtaRequest(id=request.request_id, is_ping=request.is_ping)
     device: Any = message.device
     device.os = _TENCENT_OS[request.os]
-    for sent in request.ids:
-        _add_id(device, sent)
+    kinds: set[IdKind] = set()
+    for sent in sorted(request.ids, key=lambda i: not i.trusted):
+        if sent.kind is IdKind.CAID or sent.kind not in kinds:
+            _add_id(device, sent)  # one field a kind, but for CAID: a doubtful second has no place
+        kinds.add(sent.kind)
     return message.SerializeToString()
 
 

@@ -1,6 +1,7 @@
 """Playing traffic at a running service over real HTTP, and keeping every answer."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -40,12 +41,16 @@ def running_service(settings: Settings, clock: Clock) -> Iterator[subprocess.Pop
 
     Raises StartupError with what it said when it does not become ready.
     """
-    command = [sys.executable, "-m", "rta_service", "serve", "--data", str(settings.data_dir)]
-    command += ["--host", settings.host, "--port", str(settings.port)]
-    command += ["--control-port", str(settings.control_port), "--workers", str(settings.workers)]
+    command = [sys.executable, "-m", "rta_service", "serve"]
     log_path = settings.data_dir / "serve.log"
     with log_path.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - our own command
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **settings.as_environment()},
+            start_new_session=True,
+        )
     try:
         _await_ready(process, settings, clock)
         yield process
