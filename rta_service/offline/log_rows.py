@@ -105,12 +105,10 @@ def _text(column: Any) -> Any:
     if kind.is_string():
         return column.nullif("")
     if kind.is_floating():  # ids that passed through pandas beside missing ones
-        whole = (column == column.floor()) & (column.abs() < _MAX_MONEY**1.5)
-        return ibis.cases(
-            (column.isnan(), ibis.null("string")),
-            (whole, column.try_cast("int64").cast("string")),
-            else_=column.cast("string"),
-        )
+        whole = column.try_cast("int64")  # null, not an error, for what is no such number
+        # isnan() is wrong here: DuckDB believes Parquet's statistics, which leave NaN out
+        text = column.cast("string").nullif("nan")
+        return ibis.cases((column == whole.cast("float64"), whole.cast("string")), else_=text)
     return column.cast("string")
 
 
@@ -165,8 +163,8 @@ def _number(raw: Any, origin: Origin) -> Any:
 
 
 def _whole(number: Any, *, exact: bool) -> Any:
-    """Round half away from zero to cents; null for what is no money (NaN, infinite, absurd)."""
+    """Round half away from zero to cents; null for what is no money (infinite, absurd)."""
     readable = number.abs() < _MAX_MONEY * 100
     if exact:
-        readable = readable & (number == number.floor())
+        readable = readable & (number == number.try_cast("int64").cast("float64"))
     return ibis.cases((readable, number.round().cast("int64")), else_=ibis.null("int64"))

@@ -1,8 +1,8 @@
 """A marketplace log with planted thresholds, and builders of small logs."""
 
-import csv
-import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ Row = dict[str, Any]
 Rows = list[Row]
 
 
-@pytest.fixture
+@dataclass(frozen=True)
+class Built:
+    rows: Rows
+    report: BuildReport
+    folder: Path
+
+
+@pytest.fixture(scope="session")
 def keys() -> KeyRing:
     return KeyRing(pepper=b"pepper", experiment_key=b"experiment")
 
@@ -36,26 +43,6 @@ def key_of(keys: KeyRing) -> Callable[[str], bytes]:
         return keys.device_key(md5)
 
     return key
-
-
-@pytest.fixture
-def write_log(tmp_path: Path) -> Callable[..., Path]:
-    def write(rows: Rows, name: str = "log.parquet") -> Path:
-        path = tmp_path / name
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        if path.suffix == ".parquet":
-            pq.write_table(pa.table({n: [row.get(n) for row in rows] for n in names}), path)
-        elif path.suffix == ".csv":
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, names)
-                writer.writeheader()
-                writer.writerows(rows)
-        else:
-            lines = (json.dumps({k: v for k, v in row.items() if v is not None}) for row in rows)
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return path
-
-    return write
 
 
 @pytest.fixture
@@ -147,3 +134,13 @@ def planted() -> Rows:
         }
         for number, row in enumerate(rows)
     ]
+
+
+@pytest.fixture(scope="session")
+def built(planted: Rows, keys: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The planted log as a snapshot, built once."""
+    folder = tmp_path_factory.mktemp("planted")
+    pq.write_table(pa.Table.from_pylist(planted), folder / "log.parquet")
+    options = BuildOptions(as_of=date(2025, 1, 1))
+    report = build_profiles(folder / "log.parquet", folder / "snapshot", options, keys, NOW_MS)
+    return Built(planted, report, folder / "snapshot")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,14 @@ AS_OF = date(2025, 1, 1)
 Rows = list[dict[str, Any]]
 Build = Callable[..., BuildReport]
 KeyOf = Callable[[str], bytes]
+
+
+class Built(Protocol):
+    """What the fixture of this name gives: the planted log and its snapshot, built once."""
+
+    rows: Rows
+    report: BuildReport
+    folder: Path
 
 
 def records_of(folder: Path) -> dict[bytes, UserRecord]:
@@ -124,10 +132,8 @@ def twin_segment(cuts: dict[str, float], payer: tuple[float, float, float] | Non
     return f"{'important' if payer[2] >= cuts['monetary'] * 100 else 'general'}_{kind}"
 
 
-def test_finds_the_thresholds_that_were_planted(build: Build, planted: Rows) -> None:
-    report = build(planted, BuildOptions(as_of=AS_OF))
-
-    assert report.to_json()["thresholds"] == {
+def test_finds_the_thresholds_that_were_planted(built: Built) -> None:
+    assert built.report.to_json()["thresholds"] == {
         "silent_days": 18,
         "churned_days": 27,
         "recency_days": 18,
@@ -136,14 +142,11 @@ def test_finds_the_thresholds_that_were_planted(build: Build, planted: Rows) -> 
     }
 
 
-def test_every_device_is_labelled_as_by_an_independent_twin(
-    build: Build, planted: Rows, key_of: KeyOf, tmp_path: Path
-) -> None:
-    cuts, expected = twin(planted)
+def test_every_device_is_labelled_as_by_an_independent_twin(built: Built, key_of: KeyOf) -> None:
+    report, records = built.report, records_of(built.folder)
 
-    report = build(planted, BuildOptions(as_of=AS_OF))
+    cuts, expected = twin(built.rows)
 
-    records = records_of(tmp_path / "snapshot")
     thresholds = report.manifest.thresholds
     labels = {
         device: (
@@ -157,10 +160,10 @@ def test_every_device_is_labelled_as_by_an_independent_twin(
     assert labels == expected
 
 
-def test_the_report_counts_what_the_records_say(build: Build, planted: Rows) -> None:
-    report = build(planted, BuildOptions(as_of=AS_OF)).to_json()
+def test_the_report_counts_what_the_records_say(built: Built) -> None:
+    report = built.report.to_json()
 
-    _, expected = twin(planted)
+    _, expected = twin(built.rows)
     stages = [stage for stage, _ in expected.values()]
     segments = [segment for _, segment in expected.values()]
     assert report["stages"] == {
@@ -177,41 +180,36 @@ def test_the_report_counts_what_the_records_say(build: Build, planted: Rows) -> 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.jsonl"])
 def test_other_formats_give_the_same_snapshot(
-    build: Build, planted: Rows, write_log: Callable[..., Path], name: str
+    build: Build, built: Built, write_log: Callable[..., Path], name: str
 ) -> None:
-    parquet = build(planted, BuildOptions(as_of=AS_OF))
+    other = build(write_log(built.rows, name), BuildOptions(as_of=AS_OF))
 
-    other = build(write_log(planted, name), BuildOptions(as_of=AS_OF), out="other")
-
-    assert other.manifest.keys_sha256 == parquet.manifest.keys_sha256
-    assert other.manifest.records_sha256 == parquet.manifest.records_sha256
-    assert other.to_json() == parquet.to_json()
+    assert other.manifest == built.report.manifest
+    assert other.to_json() == built.report.to_json()
 
 
 def test_neither_order_nor_files_matter(
-    build: Build, planted: Rows, write_log: Callable[..., Path], tmp_path: Path
+    build: Build, built: Built, write_log: Callable[..., Path], tmp_path: Path
 ) -> None:
-    whole = build(planted, BuildOptions(as_of=AS_OF))
     (tmp_path / "parts" / "dt=1").mkdir(parents=True)
-    backwards = planted[::-1]
+    backwards = built.rows[::-1]
 
     write_log(backwards[:1000], "parts/dt=1/one.parquet")
     write_log(backwards[1000:], "parts/two.parquet")
-    parts = build(tmp_path / "parts", BuildOptions(as_of=AS_OF), out="other")
+    parts = build(tmp_path / "parts", BuildOptions(as_of=AS_OF))
 
-    assert parts.manifest.records_sha256 == whole.manifest.records_sha256
+    assert parts.manifest == built.report.manifest
 
 
 def test_events_from_the_as_of_day_on_change_nothing_but_their_count(
-    build: Build, planted: Rows
+    build: Build, built: Built
 ) -> None:
-    before = build(planted, BuildOptions(as_of=AS_OF))
     late = [event("device-0-0", 0, "pay", order_id="late", cents=99), event("new", -3, "launch")]
 
-    after = build(planted + late, BuildOptions(as_of=AS_OF), out="other")
+    after = build(built.rows + late, BuildOptions(as_of=AS_OF))
 
-    assert after.manifest.records_sha256 == before.manifest.records_sha256
-    assert after.skipped == before.skipped | {"after_as_of": 2}
+    assert after.manifest == built.report.manifest
+    assert after.skipped == {"after_as_of": 2}
 
 
 def test_as_of_defaults_to_the_day_after_the_last_event(build: Build) -> None:
