@@ -1,0 +1,1 @@
+"""Load tests: locust scenarios for platforms' traffic, and the capacity benchmark."""
