@@ -33,7 +33,7 @@ CONSTANT: Final = "constant"
 OPEN_LOOP_SHARE: Final = 0.5
 """Part of the measured capacity at which latency is read."""
 _WARM_UP_S: Final = 0.7
-_TABLE_WIDTH: Final = 100
+_TABLE_WIDTH: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
