@@ -52,18 +52,16 @@ def pay_gaps(facts: Any) -> Any:
     Orders without one are left out (the mode `returners`); weight is the number of orders.
     """
     payments = _payments(facts)
-    launches = facts.filter(facts.event == Event.LAUNCH.value)
-    launches = launches.semi_join(payments, "person_id").select("person_id", "ts_s").distinct()
+    launches = facts.filter(facts.event == Event.LAUNCH.value).semi_join(payments, "person_id")
     moments = payments.mutate(launched=ibis.null("int64")).union(
-        launches.mutate(orders=ibis.literal(0, "int64"), launched=launches.ts_s).select(
-            "person_id", "ts_s", "orders", "launched"
+        launches.select(
+            "person_id", "ts_s", orders=ibis.literal(0, "int64"), launched=launches.ts_s
         )
     )
-    merged = moments.group_by("person_id", "ts_s").agg(
-        orders=moments.orders.sum(), launched=moments.launched.max()
-    )
-    later = merged.launched.min().over(group_by="person_id", order_by="ts_s", rows=(1, None))
-    gaps = merged.select(value=later - merged.ts_s, weight=merged.orders)
+    # within a second launches stand before payments, so those that follow are strictly later
+    order = ["ts_s", moments.launched.isnull()]
+    later = moments.launched.min().over(group_by="person_id", order_by=order, rows=(1, None))
+    gaps = moments.select(value=later - moments.ts_s, weight=moments.orders)
     return gaps.filter(gaps.weight > 0, gaps.value.notnull())
 
 
