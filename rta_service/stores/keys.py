@@ -1,0 +1,62 @@
+"""How everything in the store is named: one namespace is one advertiser.
+
+{ns}:p1:<snapshot>:<bucket hex>   hash: 8-byte device key -> 64-byte record, and SENTINEL; expires
+{ns}:p1:<snapshot>:manifest       the manifest, set last: a snapshot without it is not loaded; expires
+{ns}:p1:lock, {ns}:p1:fence       who is loading now, and the count of loaders so far
+{<ns>}:r1:current                 the id of the release that decides
+{<ns>}:r1:release:<id>            a release as JSON, never changed
+{<ns>}:r1:history                 list of release ids, newest first
+{<ns>}:r1:strategies:<id>         strategies text by its hash, never changed
+
+p1 and r1 are layout versions: another layout gets another number, so that both can live side by
+side. The braces of r1 are literal: they keep a namespace's releases in one cluster slot, which
+the compare-and-set script needs. Buckets carry none and spread over the whole cluster.
+"""
+
+import re
+from typing import Final
+
+from rta_service.domain.errors import InvalidInput
+
+SENTINEL: Final = b"_"
+"""A field of every bucket, also of an empty one: tells an unknown device from a lost bucket."""
+
+SENTINEL_VALUE: Final = b"1"
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def checked(word: str, what: str) -> str:
+    """Pass on a word that may become part of a key; raises InvalidInput for any other."""
+    if not _PLAIN.fullmatch(word):
+        raise InvalidInput(
+            f"{word!r} must be 1 to 100 letters, digits, '_', '.' or '-', beginning with "
+            "a letter or digit",
+            what,
+        )
+    return word
+
+
+def bucket_prefix(namespace: str, snapshot_id: str) -> bytes:
+    """Give what the names of a snapshot's buckets begin with; the bucket in hex follows."""
+    return f"{checked(namespace, 'namespace')}:p1:{checked(snapshot_id, 'snapshot id')}:".encode()
+
+
+def bucket_name(prefix: bytes, bucket: int) -> bytes:
+    """Name one bucket of a snapshot."""
+    return b"%b%x" % (prefix, bucket)
+
+
+def manifest_name(namespace: str, snapshot_id: str) -> bytes:
+    """Name the key that says a snapshot is completely loaded."""
+    return bucket_prefix(namespace, snapshot_id) + b"manifest"
+
+
+def load_name(namespace: str, part: str) -> str:
+    """Name the loader's `lock` or `fence`."""
+    return f"{checked(namespace, 'namespace')}:p1:{part}"
+
+
+def release_name(namespace: str, part: str) -> str:
+    """Name a key of the releases: `current`, `history`, `changed`, `release:<id>`, ..."""
+    return f"{{{checked(namespace, 'namespace')}}}:r1:{part}"

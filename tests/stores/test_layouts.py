@@ -1,0 +1,121 @@
+"""Cluster and Sentinel: the same store through other clients."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from rta_service.domain.errors import SnapshotMissing, StoreUnavailable
+from rta_service.domain.release import Release
+from rta_service.snapshot_folder import read_arrays
+from rta_service.stores.profile_reader import RedisProfileReader
+from rta_service.stores.redis import (
+    HotProfile,
+    admin_client,
+    close,
+    hot_client,
+    parse_url,
+    watch_client,
+)
+from rta_service.stores.releases import AsyncReleaseReader, ReleaseStore
+from rta_service.stores.snapshots import find_record, load_snapshot, sample_records
+
+SnapshotMaker = Callable[..., Path]
+
+PROFILE = HotProfile(timeout_s=0.5, connect_timeout_s=0.5, max_connections=4)
+
+
+@pytest.fixture(params=["cluster_url", "sentinel_url"])
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
+
+
+async def test_a_snapshot_is_loaded_read_and_sampled(
+    url: str, namespace: str, a_snapshot: SnapshotMaker
+) -> None:
+    folder = a_snapshot(3_000)
+    admin = admin_client(url)
+    manifest = load_snapshot(admin, namespace, folder)
+    load_snapshot(admin, namespace, folder)
+    keys, records = read_arrays(folder, manifest)
+    known = {key.tobytes(): row.tobytes() for key, row in zip(keys, records, strict=True)}
+    client = hot_client(url, PROFILE)
+    reader = RedisProfileReader(client, namespace, 2.0)
+
+    batches = [random.Random(seed).choices(list(known), k=60) for seed in range(10)]
+    found = await asyncio.gather(*(reader.read(manifest, batch) for batch in batches))
+
+    assert found == [[known[key] for key in batch] for batch in batches]
+    assert await reader.read(manifest, [b"stranger"]) == [None]
+    assert len(sample_records(admin, namespace, manifest, 10_000)) == 3_000
+    assert find_record(admin, namespace, manifest, keys[7].tobytes()) == known[keys[7].tobytes()]
+    admin.delete(f"{namespace}:p1:s1:0")
+    with pytest.raises(SnapshotMissing):
+        await reader.read(manifest, [bytes(8)])
+    admin.close()
+    await close(client)
+
+
+async def test_releases_are_published_rolled_back_and_followed(
+    url: str, namespace: str, a_snapshot: SnapshotMaker
+) -> None:
+    admin = admin_client(url)
+    load_snapshot(admin, namespace, a_snapshot(10))
+    store = ReleaseStore(admin, namespace)
+    strategies = store.put_strategies("")
+    store.publish(Release("r1", "s1", (), strategies, 1))
+    store.publish(Release("r2", "s1", (), strategies, 2, previous_id="r1"))
+
+    back = store.rollback(3)
+
+    client = watch_client(url)
+    assert await AsyncReleaseReader(client, namespace).current() == back
+    assert [release.release_id for release in store.history(9)] == [back.release_id, "r2", "r1"]
+    admin.close()
+    await close(client)
+
+
+async def test_a_read_of_a_cluster_that_is_gone_is_an_unavailable_store() -> None:
+    client = hot_client("redis+cluster://127.0.0.1:1", PROFILE)
+    reader = RedisProfileReader(client, "ad", 0.5)
+
+    with pytest.raises(StoreUnavailable):
+        await reader._translated([b"name"], [bytes(8)], asyncio.get_running_loop().time() + 1)
+    await close(client)
+
+
+def _fail_over(sentinel_url: str) -> None:
+    with redis.Redis(port=parse_url(sentinel_url).hosts[0][1]) as sentinel:
+        old = sentinel.sentinel_get_master_addr_by_name("main")
+        sentinel.sentinel_failover("main")
+        while sentinel.sentinel_get_master_addr_by_name("main") == old:
+            time.sleep(0.05)
+
+
+async def test_reads_go_on_after_sentinel_made_another_server_the_primary(
+    sentinel_url: str, namespace: str, a_snapshot: SnapshotMaker
+) -> None:
+    folder = a_snapshot(100)
+    admin = admin_client(sentinel_url)
+    manifest = load_snapshot(admin, namespace, folder)
+    keys = [key.tobytes() for key in read_arrays(folder, manifest)[0]]
+    admin.wait(1, 1_000)
+    client = hot_client(sentinel_url, PROFILE)
+    reader = RedisProfileReader(client, namespace, 1.0)
+    before = await reader.read(manifest, keys)
+
+    await asyncio.to_thread(_fail_over, sentinel_url)
+
+    after: list[bytes | None] = []
+    while not after:
+        try:
+            after = await reader.read(manifest, keys)
+        except StoreUnavailable:
+            await asyncio.sleep(0.05)
+    assert after == before
+    admin.close()
+    await close(client)

@@ -1,0 +1,203 @@
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from rta_service.domain.errors import InvalidInput, StoreUnavailable
+from rta_service.domain.release import ModelRef, Release
+from rta_service.stores.redis import AdminClient, close, watch_client
+from rta_service.stores.releases import (
+    AsyncReleaseReader,
+    ReleaseStore,
+    new_release_id,
+    strategies_id,
+)
+from rta_service.stores.snapshots import load_snapshot
+
+SnapshotMaker = Callable[..., Path]
+
+NOW_MS = 1_791_793_800_123
+STRATEGIES = 'id = "wake"\n'
+
+
+@pytest.fixture
+def store(admin: AdminClient, namespace: str, a_snapshot: SnapshotMaker) -> ReleaseStore:
+    """A store of releases whose parts, snapshot s1 and STRATEGIES, are there."""
+    load_snapshot(admin, namespace, a_snapshot(10))
+    releases = ReleaseStore(admin, namespace)
+    releases.put_strategies(STRATEGIES)
+    return releases
+
+
+@pytest.fixture
+async def reader(store_url: str, namespace: str) -> AsyncIterator[AsyncReleaseReader]:
+    client = watch_client(store_url)
+    yield AsyncReleaseReader(client, namespace)
+    await close(client)
+
+
+def a_release(release_id: str, previous_id: str = "", snapshot_id: str = "s1") -> Release:
+    return Release(
+        release_id=release_id,
+        snapshot_id=snapshot_id,
+        models=(ModelRef("trade", "1", "ab"),),
+        strategies_id=strategies_id(STRATEGIES),
+        created_at_ms=NOW_MS,
+        previous_id=previous_id,
+        mean_values={"wake": float(release_id[1:])},
+    )
+
+
+def test_before_the_first_release_nothing_decides(store: ReleaseStore) -> None:
+    assert store.current() is None
+    assert store.history(10) == []
+    assert store.get("r1") is None
+
+
+def test_the_last_published_release_decides_and_the_history_remembers_all(
+    store: ReleaseStore,
+) -> None:
+    releases = [a_release("r1"), a_release("r2", "r1"), a_release("r3", "r2")]
+
+    for release in releases:
+        store.publish(release)
+
+    assert store.current() == releases[2]
+    assert store.history(2) == [releases[2], releases[1]]
+    assert store.get("r1") == releases[0]
+
+
+def test_a_publisher_that_missed_another_release_is_told(store: ReleaseStore) -> None:
+    store.publish(a_release("r1"))
+    store.publish(a_release("r2", "r1"))
+
+    with pytest.raises(InvalidInput, match="made after r1, but r2 decides now"):
+        store.publish(a_release("r3", "r1"))
+    with pytest.raises(InvalidInput, match="made after no release, but r2 decides now"):
+        store.publish(a_release("r3"))
+
+    assert store.current() == a_release("r2", "r1")
+    assert store.get("r3") is None
+
+
+def test_of_many_publishers_at_once_exactly_one_wins(store: ReleaseStore) -> None:
+    def publish(number: int) -> bool:
+        try:
+            store.publish(a_release(f"r{number}"))
+        except InvalidInput:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(publish, range(8)))
+
+    assert won.count(True) == 1
+    assert store.current() == a_release(f"r{won.index(True)}")
+
+
+def test_an_id_is_never_reused(store: ReleaseStore) -> None:
+    store.publish(a_release("r1"))
+
+    with pytest.raises(InvalidInput, match="published before"):
+        store.publish(msgspec.structs.replace(a_release("r1", "r1"), note="another"))
+
+
+def test_a_release_without_its_snapshot_or_strategies_is_refused(store: ReleaseStore) -> None:
+    with pytest.raises(InvalidInput, match="snapshot gone: is not loaded"):
+        store.publish(a_release("r1", snapshot_id="gone"))
+    with pytest.raises(InvalidInput, match="strategies nope: are not in the store"):
+        store.publish(msgspec.structs.replace(a_release("r1"), strategies_id="nope"))
+
+
+def test_rolling_back_brings_the_earlier_content_under_a_new_id(store: ReleaseStore) -> None:
+    first, second = a_release("r1"), a_release("r2", "r1")
+    store.publish(first)
+    store.publish(second)
+
+    back = store.rollback(NOW_MS)
+
+    assert store.current() == back
+    assert back.release_id == new_release_id(NOW_MS)
+    assert back.previous_id == "r2"
+    assert back.mean_values == first.mean_values
+    assert back.note == "rollback from r2 to the content of r1"
+
+
+def test_rolling_back_twice_returns_to_where_one_began(store: ReleaseStore) -> None:
+    store.publish(a_release("r1"))
+    store.publish(a_release("r2", "r1"))
+
+    store.rollback(NOW_MS)
+    again = store.rollback(NOW_MS + 1)
+
+    assert again.mean_values == {"wake": 2.0}
+
+
+def test_there_is_no_way_back_from_the_first_release(store: ReleaseStore) -> None:
+    with pytest.raises(InvalidInput, match="no earlier release"):
+        store.rollback(NOW_MS)
+    store.publish(a_release("r1"))
+    with pytest.raises(InvalidInput, match="no earlier release"):
+        store.rollback(NOW_MS)
+
+
+def test_there_is_no_way_back_to_an_expired_snapshot(
+    store: ReleaseStore, admin: AdminClient, namespace: str, a_snapshot: SnapshotMaker
+) -> None:
+    load_snapshot(admin, namespace, a_snapshot(10, snapshot_id="s2"))
+    store.publish(a_release("r1"))
+    store.publish(a_release("r2", "r1", "s2"))
+    admin.delete(f"{namespace}:p1:s1:manifest")
+
+    with pytest.raises(InvalidInput, match="snapshot s1: is not loaded, or has expired; load it"):
+        store.rollback(NOW_MS)
+
+
+def test_strategies_are_known_by_their_content(store: ReleaseStore) -> None:
+    name = store.put_strategies("größe = 1\n")
+
+    assert name == store.put_strategies("größe = 1\n") == strategies_id("größe = 1\n")
+    assert store.get_strategies(name) == "größe = 1\n"
+    assert store.get_strategies("unknown") is None
+
+
+def test_release_ids_sort_by_time() -> None:
+    assert new_release_id(NOW_MS) == "r20261012T083000123"
+    assert new_release_id(NOW_MS) < new_release_id(NOW_MS + 1)
+
+
+def test_a_release_of_a_later_version_is_refused_by_name(
+    store: ReleaseStore, admin: AdminClient, namespace: str
+) -> None:
+    admin.set(f"{{{namespace}}}:r1:release:r9", b'{"release_id": "r9", "colour": "red"}')
+
+    with pytest.raises(InvalidInput, match="not a release this version reads"):
+        store.get("r9")
+
+
+async def test_workers_follow_the_release_and_find_its_parts(
+    store: ReleaseStore, reader: AsyncReleaseReader
+) -> None:
+    assert await reader.current_id() is None
+    assert await reader.current() is None
+
+    store.publish(a_release("r1"))
+
+    assert await reader.current_id() == "r1"
+    assert await reader.current() == a_release("r1")
+    assert await reader.strategies(strategies_id(STRATEGIES)) == STRATEGIES
+    assert await reader.strategies("unknown") is None
+    manifest = await reader.manifest("s1")
+    assert manifest is not None
+    assert manifest.devices == 10
+    assert await reader.manifest("s2") is None
+
+
+async def test_a_worker_without_its_store_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+    client = watch_client(f"unix://{tmp_path_factory.mktemp('none')}/no.sock")
+
+    with pytest.raises(StoreUnavailable, match="following the release"):
+        await AsyncReleaseReader(client, "ad").current_id()
+    await close(client)
