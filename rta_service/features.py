@@ -106,9 +106,67 @@ FEATURE_SET_ID: Final = hashlib.sha256("\n".join(FEATURE_NAMES).encode()).hexdig
 """Changes with the columns; a model says which set it was trained on."""
 
 
-def matrix(rows: Rows) -> NDArray[np.float64]:
-    """Compute all features: float64 [n, len(FEATURES)], C order, NaN where missing."""
+def matrix_plainly(rows: Rows) -> NDArray[np.float64]:
+    """Compute all features, one by one, as FEATURES defines them: the plain twin of `matrix`."""
     result = np.empty((len(rows.records), len(FEATURES)), dtype=np.float64)
     for column, feature in enumerate(FEATURES):
         result[:, column] = feature.compute(rows)
+    return result
+
+
+def _offset(field: str) -> int:
+    fields = RECORD_DTYPE.fields
+    assert fields is not None  # noqa: S101 - a structured dtype has fields
+    return int(fields[field][1])
+
+
+_INSTANT_FIELDS: Final = (
+    "last_active_at",
+    "first_seen_at",
+    "downloaded_at",
+    "activated_at",
+    "registered_at",
+    "traded_at",
+    "last_pay_at",
+    "last_ad_click_at",
+)
+_COUNT_FIELDS: Final = ("orders", "launches", "money_code", "browses")
+_SMALL_FIELDS: Final = (
+    "active_days_28",
+    "ad_exposures",
+    "ad_clicks",
+    "listings",
+    "sales",
+    "role",
+)
+_SMALL_COLUMNS: Final = [9, 14, 15, 16, 17, 20]
+_INSTANTS: Final = [_offset(name) // 4 for name in _INSTANT_FIELDS]
+_COUNTS: Final = [_offset(name) // 2 for name in _COUNT_FIELDS]
+_SMALL: Final = [_offset(name) for name in _SMALL_FIELDS]
+
+
+def matrix(rows: Rows) -> NDArray[np.float64]:
+    """Compute all features: float64 [n, len(FEATURES)], C order, NaN where missing.
+
+    Reads a record's fields of one width together: 30 instead of 100 microseconds a batch.
+    """
+    records = np.ascontiguousarray(rows.records)
+    n = len(records)
+    octets = records.view(np.uint8).reshape(n, -1)
+    instants = records.view("<u4").reshape(n, -1)[:, _INSTANTS].astype(np.float64)
+    result = np.empty((n, len(FEATURES)), dtype=np.float64)
+    days = result[:, 1:9]
+    np.subtract(rows.now_s[:, None], instants, out=days)
+    np.maximum(days, 0.0, out=days)
+    days /= DAY_S
+    days[instants == 0] = np.nan
+    result[:, 10:14] = records.view("<u2").reshape(n, -1)[:, _COUNTS]
+    result[:, _SMALL_COLUMNS] = octets[:, _SMALL]
+    result[:, 0] = octets[:, 0] > 0
+    flags = octets[:, 1]
+    result[:, 18] = (flags & FLAG_COMPETITOR_ACTIVE) > 0
+    result[:, 19] = (flags & FLAG_INDUSTRY_ACTIVE) > 0
+    result[:, 21] = rows.platform
+    result[:, 22] = rows.os
+    result[:, 23] = rows.placement
     return result

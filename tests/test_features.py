@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 from rta_service.domain.thresholds import DAY_S
 from rta_service.features import (
@@ -11,6 +12,7 @@ from rta_service.features import (
     UNKNOWN_RECORD,
     Rows,
     matrix,
+    matrix_plainly,
 )
 from rta_service.record import (
     FLAG_COMPETITOR_ACTIVE,
@@ -80,3 +82,12 @@ def test_a_batch_is_its_rows_one_by_one(seed: int) -> None:
     many = matrix(rows(records)._replace(now_s=NOW + np.arange(50)))
 
     np.testing.assert_array_equal(many, np.concatenate(single))
+
+
+@given(st.lists(st.binary(min_size=64, max_size=64), min_size=1, max_size=9), st.integers(0, 2**32))
+def test_the_fast_matrix_is_the_plain_one(data: list[bytes], now_s: int) -> None:
+    records = np.frombuffer(b"".join(data), dtype=RECORD_DTYPE)
+
+    fast, plain = matrix(rows(records, now_s)), matrix_plainly(rows(records, now_s))
+
+    assert fast.tobytes() == plain.tobytes()

@@ -34,6 +34,7 @@ def serve(app: Any, listener: socket.socket, on_ready: Callable[[], None], drain
         loop="uvloop",
         lifespan="on",
         access_log=False,
+        proxy_headers=False,  # whom a platform calls for changes no answer, and it costs 1 us
         log_level="warning",
         server_header=False,
         date_header=False,
