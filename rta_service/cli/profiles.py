@@ -45,6 +45,9 @@ def build(
     keep_thresholds: Annotated[
         Path | None, typer.Option(help="Snapshot whose thresholds serve if this log has none.")
     ] = None,
+    allow_inverted: Annotated[
+        bool, typer.Option(help="Accept a silent threshold that is not below the churned one.")
+    ] = False,
     data: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,6 +60,7 @@ def build(
         as_of=date_of(as_of),
         max_bad_share=max_bad_share,
         keep_thresholds=keep_thresholds,
+        allow_inverted=allow_inverted,
     )
     with progress(quiet=as_json) as bars:
         report = build_profiles(events, out, options, keys, now_ms(), bars)

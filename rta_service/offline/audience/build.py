@@ -1,5 +1,6 @@
 """From a behaviour log to a snapshot folder: clean, features, thresholds, labels, records."""
 
+import hashlib
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -86,7 +87,7 @@ def build_profiles(  # noqa: PLR0913, PLR0917 - source, target, choices, secrets
         step("writing")
         hashes = write_arrays(out, device_keys, device_records)
         manifest = SnapshotManifest(
-            snapshot_id=_snapshot_id(log.as_of_s, hashes[1]),
+            snapshot_id=_snapshot_id(log.as_of_s, "".join(hashes)),
             record_version=RECORD_VERSION,
             as_of_s=log.as_of_s,
             built_at_ms=now_ms,
@@ -202,8 +203,10 @@ def _by_device(people: _People, records: Records, keys: KeyRing) -> tuple[Keys, 
     return device_keys[order], records[people.person_of_device[order]]
 
 
-def _snapshot_id(as_of_s: int, records_sha256: str) -> str:
-    return f"s{datetime.fromtimestamp(as_of_s, UTC):%Y%m%d}-{records_sha256[:8]}"
+def _snapshot_id(as_of_s: int, hashes: str) -> str:
+    """Name a snapshot by its day and by its content: keys too, since a pepper changes them."""
+    digest = hashlib.sha256(hashes.encode()).hexdigest()
+    return f"s{datetime.fromtimestamp(as_of_s, UTC):%Y%m%d}-{digest[:8]}"
 
 
 def _report(log: CleanLog, manifest: SnapshotManifest, warnings: tuple[str, ...]) -> BuildReport:
