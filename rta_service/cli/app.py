@@ -68,10 +68,14 @@ def run(command: Callable[[], Any]) -> int:
     try:
         command()
     except (InvalidInput, InvalidRequest) as error:
-        stderr.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        stderr.print(
+            f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True
+        )
         return EXIT_WRONG_INPUT
     except (DegradedError, RTAError) as error:
-        stderr.print(f"failed: {error}", style="bold red", markup=False, highlight=False)
+        stderr.print(
+            f"failed: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True
+        )
         return EXIT_FAILED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

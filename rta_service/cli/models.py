@@ -67,7 +67,7 @@ def train(
         print_json(report.to_json())
         return
     show_training(report.to_json())
-    stdout.print(f"wrote {out}; next: rta models publish {out}", markup=False)
+    stdout.print(f"wrote {out}; next: rta models publish {out}", markup=False, soft_wrap=True)
 
 
 @models_app.command()

@@ -69,7 +69,7 @@ def build(
         print_json(document)
         return
     show_build(document)
-    stdout.print(f"wrote {out}; next: rta profiles publish {out}", markup=False)
+    stdout.print(f"wrote {out}; next: rta profiles publish {out}", markup=False, soft_wrap=True)
 
 
 @profiles_app.command()
@@ -114,7 +114,11 @@ def show(
             raise StartupError("no snapshot is loaded: rta profiles publish DIR")
         found = find_record(shelf.client, shelf.namespace, manifest, key)
     if found is None:
-        raise InvalidInput(f"unknown to snapshot {snapshot_id}", f"device {key.hex()}")
+        taken = "as it was given" if form else "a 32-digit id for an MD5, any other for raw"
+        raise InvalidInput(
+            f"unknown to snapshot {snapshot_id}; it was taken {taken} (--kind, --form)",
+            f"device {key.hex()}",
+        )
     record = unpack(found)
     described: dict[str, Any] = {
         "device": key.hex(),

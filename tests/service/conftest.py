@@ -5,7 +5,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,9 @@ from rta_service import wiring
 from rta_service.config import Settings
 from rta_service.demo.judging import Oracle
 from rta_service.demo.play import Played, play, running_service
-from rta_service.demo.world import World, WorldOptions, prepare_world
+from rta_service.demo.world import World
 from rta_service.domain.clock import SystemClock
 from rta_service.simulation.traffic import SimulatedRequest, TrafficOptions, simulate_traffic
-
-DEVICES = 6_000
 
 
 @dataclass(frozen=True)
@@ -62,14 +59,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-@pytest.fixture(scope="session")
-def made_world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    now_ms = SystemClock().now_ms()
-    today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
-    settings = settings_for(tmp_path_factory.mktemp("world") / "data", 1)
-    return prepare_world(WorldOptions(DEVICES, 7, today, now_ms), settings, Progress(disable=True))
 
 
 @pytest.fixture
