@@ -1,11 +1,29 @@
 """Putting whole answers together: complete, degraded, and plain refusals."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from rta_service.domain.decision import NO_VERSIONS, Decision, StrategyDecision
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.request import AdRequest
 from rta_service.online.live_release import LiveRelease
+from rta_service.online.person import NOBODY, Person
+
+_DISTANT: Final = {
+    reason: place
+    for place, reason in enumerate(
+        (
+            ReasonCode.UNKNOWN_STRATEGY,
+            ReasonCode.STAGE_NOT_WANTED,
+            ReasonCode.ALREADY_REGISTERED,
+            ReasonCode.FUNNEL_NOT_WANTED,
+            ReasonCode.ROLE_NOT_WANTED,
+            ReasonCode.SEGMENT_NOT_WANTED,
+            ReasonCode.TIER_NOT_WANTED,
+        )
+    )
+}
+"""Reasons that only say a strategy is meant for others, the farthest from a yes first."""
 
 
 def decline_all(
@@ -21,26 +39,21 @@ def degrade_all(live: LiveRelease, request: AdRequest, reason: ReasonCode) -> De
     """Answer without a decision, as each asked strategy chose for such a moment."""
     if request.is_ping:
         return decline_all(request, ReasonCode.PING, live)
-    asked = request.asked_strategies
-    bound = [
-        b
-        for b in live.bound.get(request.platform.name, ())
-        if not asked or b.strategy.strategy_id in asked
-    ]
-    if not bound:
-        return decline_all(request, reason, live)
-    answers = [*(b.degraded(reason) for b in bound), *refuse_asked(live, request)]
+    if not request.ids:
+        return decline_all(request, ReasonCode.NO_DEVICE_ID, live)
+    bound = live.asked(request)
+    answers = [*(b.degraded(reason) for b in bound), *refuse_unknown(live, request)]
     return finish(live, request, answers, [b.degraded_ttl_s for b in bound])
 
 
-def refuse_asked(live: LiveRelease, request: AdRequest) -> list[StrategyDecision]:
+def refuse_unknown(live: LiveRelease, request: AdRequest) -> list[StrategyDecision]:
     """Name the strategies asked for that do not exist or are not bound to this platform."""
     if not request.asked_strategies:
         return []
     by_id = live.by_id.get(request.platform.name, {})
     return [
         StrategyDecision(asked, "", ReasonCode.UNKNOWN_STRATEGY)
-        for asked in request.asked_strategies
+        for asked in dict.fromkeys(request.asked_strategies)
         if asked not in by_id
     ]
 
@@ -50,18 +63,27 @@ def finish(
     request: AdRequest,
     answers: Sequence[StrategyDecision],
     ttls_s: Sequence[int],
+    person: Person = NOBODY,
 ) -> Decision:
-    """Join strategies' answers: one yes makes a yes, the shortest cache time holds for all."""
-    yes = next((a for a in answers if a.participate), None)
-    if yes is not None:
-        reason = yes.reason
-    else:
-        reason = answers[0].reason if answers else ReasonCode.NO_STRATEGY
+    """Join strategies' answers: one yes makes a yes, the shortest cache time holds for all.
+
+    The reason of a no is that of the strategy that came closest to a yes.
+    """
+    shown = next((a for a in answers if a.participate), None)
+    if shown is None:
+        shown = max(answers, key=_nearness, default=None)
     return Decision(
         request.request_id,
-        yes is not None,
-        reason,
+        shown is not None and shown.participate,
+        ReasonCode.NO_STRATEGY if shown is None else shown.reason,
         tuple(answers),
         min(ttls_s, default=request.platform.min_ttl_s),
         live.versions,
+        person.stage,
+        person.tier,
+        person.matched,
     )
+
+
+def _nearness(answer: StrategyDecision) -> int:
+    return _DISTANT.get(answer.reason, len(_DISTANT))

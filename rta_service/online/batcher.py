@@ -18,6 +18,9 @@ class Decider(Protocol):
     async def decide(self, batch: list[AdRequest], deadline_s: float) -> BatchOutcome:
         """Answer a batch before a deadline on the monotonic clock. Never raises."""
 
+    def degrade(self, request: AdRequest, reason: ReasonCode) -> Decision:
+        """Answer a request that can't be decided, as its strategies chose for such a moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -28,7 +31,7 @@ class BatchLimits:
     max_batch: int = 128
     """Requests that share a round trip."""
     max_waiting: int = 1024
-    """Beyond it a request is answered OVERLOADED at once: a no in time beats a late yes."""
+    """Beyond it a request is answered OVERLOADED at once: an answer in time beats a late one."""
 
 
 class Batcher:
@@ -45,24 +48,29 @@ class Batcher:
         self._observe = observe
         self._requests: list[AdRequest] = []
         self._futures: list[asyncio.Future[Decision]] = []
+        self._latest_s = 0.0
         self._waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, request: AdRequest, arrived_s: float) -> asyncio.Future[Decision]:
         """Queue a request that arrived at a monotonic instant; its future always gets a decision.
 
-        The first request of a tick sets the deadline of the batch.
+        The last arrival of a tick sets the deadline of the batch: one whose body dribbled in for
+        seconds must not make its neighbours late.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Decision] = loop.create_future()
         if self._waiting >= self._limits.max_waiting:
-            future.set_result(decline_all(request, ReasonCode.OVERLOADED))
+            decision = self._decider.degrade(request, ReasonCode.OVERLOADED)
+            future.set_result(decision)
+            self._observe([request], BatchOutcome([decision]))
             return future
         self._waiting += 1
         self._requests.append(request)
         self._futures.append(future)
+        self._latest_s = max(self._latest_s, arrived_s)
         if len(self._requests) == 1:
-            loop.call_soon(self._flush, arrived_s + self._limits.budget_s)
+            loop.call_soon(self._flush)
         return future
 
     @property
@@ -70,9 +78,10 @@ class Batcher:
         """How many requests have no answer yet."""
         return self._waiting
 
-    def _flush(self, deadline_s: float) -> None:
+    def _flush(self) -> None:
         requests, self._requests = self._requests, []
         futures, self._futures = self._futures, []
+        deadline_s = self._latest_s + self._limits.budget_s
         step = self._limits.max_batch
         for start in range(0, len(requests), step):
             end = start + step
@@ -92,9 +101,16 @@ class Batcher:
             for future, decision in zip(futures, outcome.decisions, strict=True):
                 if not future.done():
                     future.set_result(decision)
-            self._observe(requests, outcome)
+        except Exception as error:  # noqa: BLE001 - a decider must not raise; if it does, that is counted
+            outcome = BatchOutcome([_internal_error(r) for r in requests], failure=error)
         finally:
+            # also when this task is cancelled: nobody may wait for ever
             self._waiting -= len(requests)
             for request, future in zip(requests, futures, strict=True):
                 if not future.done():
-                    future.set_result(decline_all(request, ReasonCode.INTERNAL_ERROR))
+                    future.set_result(_internal_error(request))
+        self._observe(requests, outcome)
+
+
+def _internal_error(request: AdRequest) -> Decision:
+    return decline_all(request, ReasonCode.INTERNAL_ERROR)

@@ -6,12 +6,16 @@ over the mean of it among the strategy's accepted devices.
 """
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rta_service.domain.decision import Bid
 from rta_service.domain.platform import BidKind
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.strategy import Strategy
+
+# an Enum member looked up by its class costs 0.1 microseconds on Python 3.11
+_WEIGHT: Final = BidKind.WEIGHT
+_CPM: Final = BidKind.CPM
 
 
 class Worth(NamedTuple):
@@ -26,8 +30,11 @@ class Worth(NamedTuple):
 class AskedPrice(NamedTuple):
     """What the request itself says about prices."""
 
-    pctr: float | None
-    floor_micros: int
+    pctr: float | None = None
+    floor_micros: int = 0
+    """Per mille, as a cpm is."""
+    currency: str = ""
+    """Of the floor; empty where the platform names none."""
 
 
 class Bounds(NamedTuple):
@@ -49,15 +56,15 @@ def price(
 
     A weight is clamped to bounds as a factor, a price to bounds in micros.
     """
-    if strategy.answer is BidKind.CPM and asked.pctr is None:
+    if strategy.answer is _CPM and asked.pctr is None:
         return ReasonCode.NO_PCTR
     amount = unclamped(strategy, mean_value, worth, asked.pctr or 0.0)
     if not math.isfinite(amount) or amount <= 0:
         return ReasonCode.NO_VALUE
     clamped = min(max(amount, bounds.low), bounds.high)
-    if strategy.answer is BidKind.WEIGHT:
-        return Bid(BidKind.WEIGHT, clamped)
-    if strategy.answer is BidKind.CPM and clamped < asked.floor_micros:
+    if strategy.answer is _WEIGHT:
+        return Bid(_WEIGHT, clamped)
+    if strategy.answer is _CPM and clamped < _floor_micros(strategy, asked):
         return ReasonCode.BELOW_FLOOR
     return Bid(strategy.answer, round(clamped), strategy.currency)
 
@@ -68,10 +75,11 @@ def unclamped(strategy: Strategy, mean_value: float, worth: Worth, pctr: float) 
     weight = value / mean; cpa = T x weight; cpc = T x pCVR; cpm = 1000 x T x pCVR x pCTR; each
     times the feedback multiplier. Not-a-number when the mean is missing.
     """
-    target = strategy.target_cpa_micros * strategy.feedback_multiplier
+    factor = strategy.feedback_multiplier
+    if strategy.answer is _WEIGHT:
+        return factor * weight(worth.value_given_event, mean_value)
+    target = factor * strategy.target_cpa_micros
     match strategy.answer:
-        case BidKind.WEIGHT:
-            return weight(worth.value_given_event, mean_value) * strategy.feedback_multiplier
         case BidKind.CPA:
             return target * weight(worth.value_given_event, mean_value)
         case BidKind.CPC:
@@ -82,11 +90,11 @@ def unclamped(strategy: Strategy, mean_value: float, worth: Worth, pctr: float) 
 
 def neutral(strategy: Strategy, bounds: Bounds) -> Bid | None:
     """Give the bid of a degraded yes: an average device; prices that need a pCVR have none."""
-    match strategy.answer:
-        case BidKind.WEIGHT:
-            return Bid(BidKind.WEIGHT, min(max(1.0, bounds.low), bounds.high))
-        case BidKind.CPA:
-            amount = min(max(float(strategy.target_cpa_micros), bounds.low), bounds.high)
-            return Bid(BidKind.CPA, round(amount), strategy.currency)
-        case BidKind.CPC | BidKind.CPM:
-            return None
+    average = Worth(goal_pcvr=0.0, value_given_event=1.0)
+    offered = price(strategy, 1.0, average, AskedPrice(), bounds)
+    return offered if isinstance(offered, Bid) else None
+
+
+def _floor_micros(strategy: Strategy, asked: AskedPrice) -> int:
+    """Give the floor to compare with; one in another currency is the platform's to apply."""
+    return asked.floor_micros if asked.currency in ("", strategy.currency) else 0

@@ -1,24 +1,38 @@
 """Why a request was answered as it was: every number on the way, for people."""
 
-from typing import Any
+import math
+from typing import Any, Final
 
 import msgspec
 
 from rta_service.device_key import KeyRing
 from rta_service.domain.clock import Clock
+from rta_service.domain.decision import StrategyDecision
 from rta_service.domain.reason import PARTICIPATING, REASON_TEXT
 from rta_service.domain.request import AdRequest
 from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.domain.user import RFMSegment, Role
 from rta_service.online import bid, identity
 from rta_service.online.live_release import BoundStrategy, LiveRelease
-from rta_service.online.pipeline import Person, decide_people, find_person, judge
+from rta_service.online.person import Person, find_person
+from rta_service.online.pipeline import Found, candidate, decide_found, judge
 from rta_service.online.profiles import ProfileReader, read_batch
-from rta_service.online.score import Candidate, Scores, score
-from rta_service.record import UserRecord, money_cents
+from rta_service.online.score import Scores, score
+from rta_service.record import FLAG_OPTED_OUT, UserRecord, money_cents
 
 Json = dict[str, Any]
 """What json.dumps takes."""
+
+_COUNTS: Final = (
+    "orders",
+    "launches",
+    "active_days_28",
+    "browses",
+    "ad_exposures",
+    "ad_clicks",
+    "listings",
+    "sales",
+)
 
 
 async def explain(
@@ -26,29 +40,33 @@ async def explain(
 ) -> Json:
     """Decide one request and show all that led there; raises DegradedError as a request would.
 
-    Device ids appear as keyed hashes only.
+    Device ids appear as keyed hashes only; numbers that are none are shown as None.
     """
     now_s = clock.now_ms() // 1000
     ids = identity.resolve(request, keys)
-    found = (await read_batch(reader, live.snapshot, [[i.key for i in ids]]))[0]
-    person = find_person(live, keys, ids, found, now_s)
-    decision = decide_people(live, [request], [person], now_s)[0]
+    records = (await read_batch(reader, live.snapshot, [[i.key for i in ids]]))[0]
+    decision = decide_found(live, keys, [Found(request, ids, records)], now_s)[0]
     answer: Json = msgspec.to_builtins(
         {
             "request_id": decision.request_id,
             "participate": decision.participate,
             "reason": decision.reason.label,
+            "why": REASON_TEXT[decision.reason],
             "ttl_s": decision.ttl_s,
             "versions": decision.versions,
         }
     )
     answer["ids"] = [
         {"kind": i.kind.value, "key": i.key.hex(), "found": data is not None}
-        for i, data in zip(ids, found, strict=True)
+        for i, data in zip(ids, records, strict=True)
     ]
+    person = find_person(live.snapshot.thresholds, keys, ids, records, now_s)
     if person is not None:
         answer["person"] = describe_person(person, now_s, live.snapshot.thresholds)
-        answer["strategies"] = _strategies(live, request, person, now_s)
+        prices = _prices(live, request, person, now_s)
+        answer["strategies"] = [
+            _describe_answer(a) | prices.get(a.strategy_id, {}) for a in decision.strategies
+        ]
     return answer
 
 
@@ -75,65 +93,56 @@ def describe_record(record: UserRecord, now_s: int) -> Json:
     return {
         "role": Role(record.role).label,
         "segment": RFMSegment(record.segment).label,
-        "opted_out": bool(record.flags & 1),
+        "opted_out": bool(record.flags & FLAG_OPTED_OUT),
         "money": round(money_cents(record.money_code) / 100, 2),
         **instants,
-        **{
-            name: getattr(record, name)
-            for name in (
-                "orders",
-                "launches",
-                "active_days_28",
-                "browses",
-                "ad_exposures",
-                "ad_clicks",
-                "listings",
-                "sales",
-            )
-        },
+        **{name: getattr(record, name) for name in _COUNTS},
     }
 
 
-def _strategies(live: LiveRelease, request: AdRequest, person: Person, now_s: int) -> list[Json]:
-    verdicts = judge(live, request, person)
-    wanted = any(reason in PARTICIPATING for _, reason in verdicts)
-    context = (request.platform.code, int(request.os), int(request.placement))
-    candidate = Candidate(person.data, *context)
-    scores = score(live.models, live.heads, [candidate], now_s) if wanted else {}
-    answers = []
-    for bound, reason in verdicts:
-        shown: Json = {
-            "strategy_id": bound.strategy.strategy_id,
-            "target_id": bound.target_id,
-            "reason": reason.label,
-            "why": REASON_TEXT[reason],
-        }
-        if reason in PARTICIPATING:
-            shown |= _price(bound, scores, request)
-        answers.append(shown)
-    return answers
+def _describe_answer(answer: StrategyDecision) -> Json:
+    shown: Json = {
+        "strategy_id": answer.strategy_id,
+        "target_id": answer.target_id,
+        "participate": answer.participate,
+        "reason": answer.reason.label,
+        "why": REASON_TEXT[answer.reason],
+        "bid": msgspec.to_builtins(answer.bid),
+        "pcvr": msgspec.to_builtins(answer.pcvr),
+    }
+    return shown
 
 
-def _price(bound: BoundStrategy, scores: Scores, request: AdRequest) -> Json:
+def _prices(live: LiveRelease, request: AdRequest, person: Person, now_s: int) -> dict[str, Json]:
+    """Show by strategy how each that wants the person so far comes to its price."""
+    wanted = [bound for bound, reason in judge(live, request, person) if reason in PARTICIPATING]
+    if not wanted:
+        return {}
+    scores = score(live.models, live.heads, [candidate(request, person)], now_s)[0]
+    return {b.strategy.strategy_id: _price(b, scores, request.pctr or 0.0) for b in wanted}
+
+
+def _price(bound: BoundStrategy, scores: Scores, pctr: float) -> Json:
     strategy = bound.strategy
-    worth = bound.worth(scores, 0)
-    amount = bid.unclamped(strategy, bound.mean_value, worth, request.pctr or 0.0)
-    factor = bid.weight(worth.value_given_event, bound.mean_value)
+    worth = bound.worth(scores)
     value_micros = strategy.value_micros or strategy.target_cpa_micros
+    numbers = {
+        **{f"head.{name}": value for name, value in scores.items()},
+        "goal_pcvr": worth.goal_pcvr,
+        "value_given_event": worth.value_given_event,
+        "mean_value": bound.mean_value,
+        "weight_before_bounds": bid.weight(worth.value_given_event, bound.mean_value),
+        "expected_value_micros": worth.value_given_event * value_micros,
+        "feedback_multiplier": strategy.feedback_multiplier,
+        "target_cpa_micros": float(strategy.target_cpa_micros),
+        "before_bounds": bid.unclamped(strategy, bound.mean_value, worth, pctr),
+    }
+    heads = filter(None, (bound.value_numerator, bound.value_denominator))
     return {
         "goal": strategy.goal.value,
         "optimises": strategy.optimises.value,
         "answer": strategy.answer.value,
-        "heads": {name: values[0] for name, values in scores.items()},
-        "goal_pcvr": worth.goal_pcvr,
-        "value_given_event": worth.value_given_event,
-        "value_rule": " / ".join(filter(None, (bound.value_numerator, bound.value_denominator)))
-        or "one",
-        "mean_value": bound.mean_value,
-        "weight_before_bounds": factor,
-        "expected_value_micros": round(worth.value_given_event * value_micros),
-        "feedback_multiplier": strategy.feedback_multiplier,
-        "target_cpa_micros": strategy.target_cpa_micros,
-        "before_bounds": amount,
+        "value_rule": " / ".join(heads) or "one",
         "bounds": list(bound.bounds),
+        **{name: value if math.isfinite(value) else None for name, value in numbers.items()},
     }

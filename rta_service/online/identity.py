@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from rta_service.device_key import KeyRing, canonical_md5
-from rta_service.domain.device import IdKind
+from rta_service.domain.device import DeviceId, IdKind
 from rta_service.domain.request import AdRequest
 
 MAX_IDS: Final = 16
@@ -24,14 +24,16 @@ def resolve(request: AdRequest, keys: KeyRing) -> list[ResolvedId]:
     Among equally trusted ids the adapter's order stands: it knows which id keys the platform's
     own cache.
     """
-    trusted: list[ResolvedId] = []
-    doubtful: list[ResolvedId] = []
-    seen: set[str] = set()
-    for device_id in request.ids:
+    resolved: dict[str, ResolvedId] = {}
+    for device_id in sorted(request.ids, key=_is_doubtful):
         md5 = canonical_md5(device_id.kind, device_id.value, device_id.form)
-        if md5 is None or md5 in seen:
+        if md5 is None or md5 in resolved:
             continue
-        seen.add(md5)
-        resolved = ResolvedId(device_id.kind, md5, keys.device_key(md5))
-        (trusted if device_id.trusted else doubtful).append(resolved)
-    return (trusted + doubtful)[:MAX_IDS]
+        resolved[md5] = ResolvedId(device_id.kind, md5, keys.device_key(md5))
+        if len(resolved) == MAX_IDS:
+            break
+    return list(resolved.values())
+
+
+def _is_doubtful(device_id: DeviceId) -> bool:
+    return not device_id.trusted

@@ -4,18 +4,21 @@ A batch takes it once at its start, so no answer can mix two releases.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from rta_service.domain.decision import Bid, Prediction, StrategyDecision, Versions
+from rta_service.domain.decision import Prediction, StrategyDecision, Versions
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.platform import BidKind, PlatformInfo
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.release import Release, SnapshotManifest
+from rta_service.domain.request import AdRequest
 from rta_service.domain.strategy import DegradedChoice, Strategy
 from rta_service.online import bid, policy
 from rta_service.online.bid import Bounds, Worth
 from rta_service.online.score import Models, Scores
+from rta_service.record import RECORD_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +43,15 @@ class BoundStrategy:
         """The heads that pricing this strategy needs."""
         return (self.goal_head, self.value_numerator, self.value_denominator)
 
-    def worth(self, scores: Scores, row: int) -> Worth:
-        """Read a scored row for this strategy."""
-        goal = scores[self.goal_head][row]
+    def worth(self, scores: Scores) -> Worth:
+        """Read one candidate's scores for this strategy."""
+        goal = scores[self.goal_head]
         match self.value_kind:
             case "head":
-                value = scores[self.value_numerator][row]
+                value = scores[self.value_numerator]
             case "ratio":
-                below = scores[self.value_denominator][row]
-                value = min(scores[self.value_numerator][row] / below, 1.0) if below > 0 else 0.0
+                below = scores[self.value_denominator]
+                value = min(scores[self.value_numerator] / below, 1.0) if below > 0 else 0.0
             case _:
                 value = goal**self.strategy.same_goal_exponent
         return Worth(goal, value)
@@ -56,7 +59,7 @@ class BoundStrategy:
     def degraded(self, reason: ReasonCode) -> StrategyDecision:
         """Answer without a decision: what the strategy chose for such a moment."""
         if self.strategy.degraded is DegradedChoice.ACCEPT:
-            neutral: Bid | None = bid.neutral(self.strategy, self.bounds)
+            neutral = bid.neutral(self.strategy, self.bounds)
             if neutral is not None:
                 return StrategyDecision(
                     self.strategy.strategy_id,
@@ -80,8 +83,16 @@ class LiveRelease:
     """Platform name to the strategies bound there."""
     heads: tuple[str, ...]
     """The heads that any bound strategy or answer needs."""
-    by_id: Mapping[str, Mapping[str, BoundStrategy]] = field(default_factory=dict)
+    by_id: Mapping[str, Mapping[str, BoundStrategy]]
     """Platform name to strategy id to strategy."""
+
+    def asked(self, request: AdRequest) -> Sequence[BoundStrategy]:
+        """Give the strategies a request is about: those it names, or all that are bound there."""
+        name = request.platform.name
+        if not request.asked_strategies:
+            return self.bound.get(name, ())
+        by_id = self.by_id.get(name, {})
+        return [by_id[i] for i in dict.fromkeys(request.asked_strategies) if i in by_id]
 
 
 def assemble(
@@ -91,7 +102,13 @@ def assemble(
     strategies: Sequence[Strategy],
     platforms: Iterable[PlatformInfo],
 ) -> LiveRelease:
-    """Bind strategies to platforms; raises InvalidInput when a strategy can't be served."""
+    """Bind strategies to platforms; raises InvalidInput when a part can't be served."""
+    if snapshot.record_version != RECORD_VERSION:
+        raise InvalidInput(
+            f"its records have version {snapshot.record_version}, this service reads "
+            f"{RECORD_VERSION}: build it again",
+            f"snapshot {snapshot.snapshot_id}",
+        )
     bound = {
         info.name: tuple(
             bind(strategy, info, models, mean_of(release, strategy.strategy_id, info.name))
@@ -124,11 +141,9 @@ def mean_name(strategy_id: str, platform: str) -> str:
 def bind(
     strategy: Strategy, info: PlatformInfo, models: Models, mean_value: float
 ) -> BoundStrategy:
-    """Work out all that a strategy means on one platform."""
+    """Work out all that a strategy means on one platform; raises InvalidInput."""
     place = f"strategy {strategy.strategy_id}"
-    if strategy.answer not in info.bid_kinds:
-        kinds = ", ".join(info.bid_kinds)
-        raise InvalidInput(f"{info.name} takes no {strategy.answer} answers, only {kinds}", place)
+    _check_words(strategy, info, place)
     rule = models.value_rule(strategy.goal, strategy.optimises)
     if rule.kind == "missing":
         raise InvalidInput(
@@ -136,13 +151,6 @@ def bind(
             "or let the strategy optimise another event",
             place,
         )
-    low, high = strategy.min_bid, strategy.max_bid
-    if strategy.answer is BidKind.WEIGHT:
-        low, high = max(low, info.min_weight), min(high, info.max_weight)
-        if low > high:
-            raise InvalidInput(
-                f"bounds lie outside {info.name}'s {info.min_weight} to {info.max_weight}", place
-            )
 
     def clamp_ttl(ttl_s: int) -> int:
         return min(max(ttl_s, info.min_ttl_s), info.max_ttl_s)
@@ -152,7 +160,7 @@ def bind(
         strategy=strategy,
         target_id=strategy.bindings[info.name],
         mean_value=mean_value,
-        bounds=Bounds(low, high),
+        bounds=_bounds(strategy, info, place),
         traits=policy.trait_table(strategy.audience),
         goal_head=strategy.goal.value,
         value_kind=rule.kind,
@@ -164,7 +172,26 @@ def bind(
     )
 
 
-def prediction(scores: Scores, row: int, *, registered: bool) -> Prediction:
+def _check_words(strategy: Strategy, info: PlatformInfo, place: str) -> None:
+    if strategy.answer not in info.bid_kinds:
+        kinds = ", ".join(info.bid_kinds)
+        raise InvalidInput(f"{info.name} takes no {strategy.answer} answers, only {kinds}", place)
+    target_id, legal = strategy.bindings[info.name], info.target_id_pattern
+    if legal and not re.fullmatch(legal, target_id):
+        raise InvalidInput(f"{target_id!r} is no id of {info.name}: it must match {legal}", place)
+
+
+def _bounds(strategy: Strategy, info: PlatformInfo, place: str) -> Bounds:
+    if strategy.answer is BidKind.WEIGHT:
+        lowest, highest = info.min_weight, info.max_weight
+    else:
+        lowest, highest = 0.0, float(info.max_price_micros)
+    low, high = max(strategy.min_bid, lowest), min(strategy.max_bid, highest)
+    if low > high:
+        raise InvalidInput(f"bounds lie outside {info.name}'s {lowest} to {highest}", place)
+    return Bounds(low, high)
+
+
+def prediction(scores: Scores, *, registered: bool) -> Prediction:
     """Read the two published probabilities; who has registered can't register again."""
-    register = 0.0 if registered else scores["register"][row]
-    return Prediction(register, scores["trade"][row])
+    return Prediction(0.0 if registered else scores["register"], scores["trade"])

@@ -14,21 +14,19 @@ from typing import NamedTuple
 
 from rta_service.device_key import KeyRing
 from rta_service.domain.clock import Clock
-from rta_service.domain.decision import Decision, StrategyDecision
+from rta_service.domain.decision import Decision, Prediction, StrategyDecision
 from rta_service.domain.device import IdKind
 from rta_service.domain.errors import DeadlineExceeded, SnapshotMissing, StoreUnavailable
 from rta_service.domain.reason import PARTICIPATING, ReasonCode
 from rta_service.domain.request import AdRequest
-from rta_service.domain.user import LifecycleStage, ValueTier
-from rta_service.features import UNKNOWN_RECORD
 from rta_service.online import bid, identity, policy
-from rta_service.online.answers import decline_all, degrade_all, finish, refuse_asked
+from rta_service.online.answers import decline_all, degrade_all, finish, refuse_unknown
 from rta_service.online.bid import AskedPrice
 from rta_service.online.identity import ResolvedId
 from rta_service.online.live_release import BoundStrategy, LiveRelease, prediction
+from rta_service.online.person import Person, find_person
 from rta_service.online.profiles import ProfileReader, read_batch
 from rta_service.online.score import Candidate, Scores, score
-from rta_service.record import UserRecord, stage_at, unpack
 
 
 @dataclass(slots=True)
@@ -40,18 +38,15 @@ class BatchOutcome:
     read_s: float = 0.0
     decide_s: float = 0.0
     failure: Exception | None = None
+    """What went wrong, if anything did; some or all decisions are then degraded."""
 
 
-class Person(NamedTuple):
-    """Who stands behind one request."""
+class Found(NamedTuple):
+    """One request with its usable ids and the records under them."""
 
-    key: int
-    data: bytes
-    """The record's bytes; zeros for a stranger."""
-    record: UserRecord | None
-    stage: LifecycleStage
-    tier: ValueTier
-    matched: IdKind | None
+    request: AdRequest
+    ids: list[ResolvedId]
+    records: list[bytes | None]
 
 
 Verdict = tuple[BoundStrategy, ReasonCode]
@@ -75,86 +70,81 @@ class Pipeline:
         try:
             return await self._decide(live, batch, deadline_s)
         except SnapshotMissing as error:
-            return self._degraded(live, batch, ReasonCode.SNAPSHOT_MISSING, error)
+            return _degraded(live, batch, ReasonCode.SNAPSHOT_MISSING, error)
         except StoreUnavailable as error:
-            return self._degraded(live, batch, ReasonCode.STORE_UNAVAILABLE, error)
+            return _degraded(live, batch, ReasonCode.STORE_UNAVAILABLE, error)
         except DeadlineExceeded as error:
-            return self._degraded(live, batch, ReasonCode.DEADLINE_EXCEEDED, error)
+            return _degraded(live, batch, ReasonCode.DEADLINE_EXCEEDED, error)
         except Exception as error:  # noqa: BLE001 - the last resort of the request's way; counted
-            return self._degraded(live, batch, ReasonCode.INTERNAL_ERROR, error)
+            return _degraded(live, batch, ReasonCode.INTERNAL_ERROR, error)
+
+    def degrade(self, request: AdRequest, reason: ReasonCode) -> Decision:
+        """Answer a request that can't be decided, as its strategies chose for such a moment."""
+        live = self.live
+        return decline_all(request, reason) if live is None else degrade_all(live, request, reason)
 
     async def _decide(
         self, live: LiveRelease, batch: Sequence[AdRequest], deadline_s: float
     ) -> BatchOutcome:
         started = self._clock.monotonic_s()
-        self._check(deadline_s, started)
+        _check(deadline_s, started)
         ids = [identity.resolve(request, self._keys) for request in batch]
-        records = await read_batch(
-            self._reader, live.snapshot, [[i.key for i in resolved] for resolved in ids]
-        )
+        wanted = [[i.key for i in resolved] for resolved in ids]
+        records = await read_batch(self._reader, live.snapshot, wanted)
         read = self._clock.monotonic_s()
-        self._check(deadline_s, read)
+        _check(deadline_s, read)
+        outcome = self._decide_found(live, list(map(Found, batch, ids, records)))
+        outcome.seen_kinds = [[i.kind for i in resolved] for resolved in ids]
+        outcome.read_s = read - started
+        outcome.decide_s = self._clock.monotonic_s() - read
+        return outcome
+
+    def _decide_found(self, live: LiveRelease, found: Sequence[Found]) -> BatchOutcome:
+        """Decide a batch; if that fails, each request alone, so that a bad one costs itself."""
         now_s = self._clock.now_ms() // 1000
-        people = [
-            find_person(live, self._keys, resolved, found, now_s)
-            for resolved, found in zip(ids, records, strict=True)
-        ]
-        decisions = decide_people(live, batch, people, now_s)
-        return BatchOutcome(
-            decisions,
-            [[i.kind for i in resolved] for resolved in ids],
-            read - started,
-            self._clock.monotonic_s() - read,
-        )
+        try:
+            return BatchOutcome(decide_found(live, self._keys, found, now_s))
+        except Exception as error:
+            if len(found) == 1:
+                raise
+            alone = [self._decide_found_alone(live, one, now_s) for one in found]
+            return BatchOutcome(alone, failure=error)
 
-    @staticmethod
-    def _check(deadline_s: float, now_s: float) -> None:
-        if now_s > deadline_s:
-            raise DeadlineExceeded
-
-    @staticmethod
-    def _degraded(
-        live: LiveRelease, batch: Sequence[AdRequest], reason: ReasonCode, error: Exception
-    ) -> BatchOutcome:
-        return BatchOutcome([degrade_all(live, r, reason) for r in batch], failure=error)
+    def _decide_found_alone(self, live: LiveRelease, found: Found, now_s: int) -> Decision:
+        try:
+            return decide_found(live, self._keys, [found], now_s)[0]
+        except Exception:  # noqa: BLE001 - counted by the caller, which met it first
+            return degrade_all(live, found.request, ReasonCode.INTERNAL_ERROR)
 
 
-def find_person(
-    live: LiveRelease,
-    keys: KeyRing,
-    ids: Sequence[ResolvedId],
-    records: Sequence[bytes | None],
-    now_s: int,
-) -> Person | None:
-    """Find the person under the most trustworthy id that has a record; None without ids."""
-    if not ids:
-        return None
-    for resolved, data in zip(ids, records, strict=True):
-        if data is not None:
-            record = unpack(data)
-            stage = stage_at(record, now_s, live.snapshot.thresholds)
-            tier = ValueTier(record.tier)
-            return Person(record.person_key, data, record, stage, tier, resolved.kind)
-    key = keys.person_key(None, ids[0].md5)
-    return Person(key, UNKNOWN_RECORD, None, LifecycleStage.UNKNOWN, ValueTier.UNKNOWN, None)
+def _check(deadline_s: float, now_s: float) -> None:
+    if now_s > deadline_s:
+        raise DeadlineExceeded
 
 
-def decide_people(
-    live: LiveRelease, batch: Sequence[AdRequest], people: Sequence[Person | None], now_s: int
+def _degraded(
+    live: LiveRelease, batch: Sequence[AdRequest], reason: ReasonCode, error: Exception
+) -> BatchOutcome:
+    return BatchOutcome([degrade_all(live, r, reason) for r in batch], failure=error)
+
+
+def decide_found(
+    live: LiveRelease, keys: KeyRing, found: Sequence[Found], now_s: int
 ) -> list[Decision]:
-    """Decide for people already found: judge all, score those still wanted, price, answer."""
-    verdicts = [judge(live, request, person) for request, person in zip(batch, people, strict=True)]
-    rows: dict[int, int] = {}
+    """Decide requests whose records are read: judge all, score those still wanted, price."""
+    thresholds = live.snapshot.thresholds
+    people = [find_person(thresholds, keys, f.ids, f.records, now_s) for f in found]
+    verdicts = [judge(live, f.request, p) for f, p in zip(found, people, strict=True)]
+    rows: list[int] = []
     candidates: list[Candidate] = []
-    for index, (request, person, verdict) in enumerate(zip(batch, people, verdicts, strict=True)):
-        if person is not None and any(reason in PARTICIPATING for _, reason in verdict):
-            rows[index] = len(candidates)
-            context = (request.platform.code, int(request.os), int(request.placement))
-            candidates.append(Candidate(person.data, *context))
-    scores = score(live.models, live.heads, candidates, now_s) if candidates else {}
+    for row, person in enumerate(people):
+        if person is not None and is_wanted(verdicts[row]):
+            rows.append(row)
+            candidates.append(candidate(found[row].request, person))
+    scored = dict(zip(rows, score(live.models, live.heads, candidates, now_s), strict=True))
     return [
-        answer(live, batch[i], people[i], verdicts[i], (scores, rows.get(i)))
-        for i in range(len(batch))
+        answer(live, found[row].request, person, verdicts[row], scored.get(row))
+        for row, person in enumerate(people)
     ]
 
 
@@ -162,16 +152,24 @@ def judge(live: LiveRelease, request: AdRequest, person: Person | None) -> list[
     """Apply the free checks of every strategy that is asked about."""
     if person is None or request.is_ping:
         return []
-    asked = request.asked_strategies
-    by_id = live.by_id.get(request.platform.name, {})
-    bound = (
-        [by_id[i] for i in asked if i in by_id]
-        if asked
-        else live.bound.get(request.platform.name, ())
-    )
+    bound = live.asked(request)
     if person.record is None:
         return [(b, policy.admit_stranger(b.strategy, person.key)) for b in bound]
     return [(b, policy.admit(b.strategy, b.traits, person.record, person.stage)) for b in bound]
+
+
+def is_wanted(verdicts: Sequence[Verdict]) -> bool:
+    """Tell whether any strategy wants the person so far, so that models must be asked."""
+    # a loop: any() over a generator takes three times as long
+    for _, reason in verdicts:  # noqa: SIM110 - see above
+        if reason in PARTICIPATING:
+            return True
+    return False
+
+
+def candidate(request: AdRequest, person: Person) -> Candidate:
+    """Lay a person in a request's context out as a row to score."""
+    return Candidate(person.data, request.platform.code, int(request.os), int(request.placement))
 
 
 def answer(
@@ -179,55 +177,49 @@ def answer(
     request: AdRequest,
     person: Person | None,
     verdicts: Sequence[Verdict],
-    scored: tuple[Scores, int | None],
+    scores: Scores | None,
 ) -> Decision:
     """Turn judgements and scores into the answer to one request."""
     if request.is_ping:
         return decline_all(request, ReasonCode.PING, live)
     if person is None:
         return decline_all(request, ReasonCode.NO_DEVICE_ID, live)
-    priced = [price_strategy(request, person, verdict, scored) for verdict in verdicts]
+    if scores is None:
+        answers = [_declined(bound, reason) for bound, reason in verdicts]
+    else:
+        registered = person.record is not None and person.record.registered_at > 0
+        pcvr = prediction(scores, registered=registered)
+        answers = [price_strategy(request, verdict, scores, pcvr) for verdict in verdicts]
     ttls = [
-        b.accept_ttl_s if p.participate else b.reject_ttl_s
-        for (b, _), p in zip(verdicts, priced, strict=True)
+        bound.accept_ttl_s if a.participate else bound.reject_ttl_s
+        for (bound, _), a in zip(verdicts, answers, strict=True)
     ]
-    refused = refuse_asked(live, request)
-    decision = finish(live, request, [*priced, *refused], ttls)
-    return Decision(
-        decision.request_id,
-        decision.participate,
-        decision.reason,
-        decision.strategies,
-        decision.ttl_s,
-        decision.versions,
-        person.stage,
-        person.tier,
-        person.matched,
-    )
+    if request.asked_strategies:
+        answers += refuse_unknown(live, request)
+    return finish(live, request, answers, ttls, person)
 
 
 def price_strategy(
-    request: AdRequest, person: Person, verdict: Verdict, scored: tuple[Scores, int | None]
+    request: AdRequest, verdict: Verdict, scores: Scores, pcvr: Prediction
 ) -> StrategyDecision:
     """Price one wanted strategy, or pass its no on; predictions show wherever there are any."""
     bound, reason = verdict
-    strategy = bound.strategy
-    scores, row = scored
-    if row is None:
-        return StrategyDecision(strategy.strategy_id, bound.target_id, reason)
-    registered = person.record is not None and person.record.registered_at > 0
-    pcvr = prediction(scores, row, registered=registered)
     if reason not in PARTICIPATING:
-        return StrategyDecision(strategy.strategy_id, bound.target_id, reason, pcvr=pcvr)
+        return _declined(bound, reason, pcvr)
     offered = bid.price(
-        strategy,
+        bound.strategy,
         bound.mean_value,
-        bound.worth(scores, row),
-        AskedPrice(request.pctr, request.bid_floor_micros),
+        bound.worth(scores),
+        AskedPrice(request.pctr, request.bid_floor_micros, request.currency),
         bound.bounds,
     )
     if isinstance(offered, ReasonCode):
-        return StrategyDecision(strategy.strategy_id, bound.target_id, offered, pcvr=pcvr)
-    return StrategyDecision(
-        strategy.strategy_id, bound.target_id, reason, participate=True, bid=offered, pcvr=pcvr
-    )
+        return _declined(bound, offered, pcvr)
+    strategy_id = bound.strategy.strategy_id
+    return StrategyDecision(strategy_id, bound.target_id, reason, True, offered, pcvr)  # noqa: FBT003 - the struct's fourth field is `participate`
+
+
+def _declined(
+    bound: BoundStrategy, reason: ReasonCode, pcvr: Prediction | None = None
+) -> StrategyDecision:
+    return StrategyDecision(bound.strategy.strategy_id, bound.target_id, reason, pcvr=pcvr)

@@ -1,6 +1,7 @@
 """Reading the records of a whole batch in one round trip."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Protocol
 
 from rta_service.domain.release import SnapshotManifest
@@ -24,5 +25,8 @@ async def read_batch(
     flat = [key for keys in keys_by_request for key in keys]
     if not flat:
         return [[] for _ in keys_by_request]
-    found = iter(await reader.read(snapshot, flat))
-    return [[next(found) for _ in keys] for keys in keys_by_request]
+    found = await reader.read(snapshot, flat)
+    if len(found) != len(flat):
+        raise RuntimeError(f"the reader gave {len(found)} records for {len(flat)} keys")
+    ends = accumulate(map(len, keys_by_request))
+    return [found[end - len(keys) : end] for end, keys in zip(ends, keys_by_request, strict=True)]

@@ -3,6 +3,7 @@
 The same judging and pricing as in a request, over a sample of records.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -13,6 +14,7 @@ from rta_service.domain.reason import PARTICIPATING
 from rta_service.domain.strategy import Strategy
 from rta_service.domain.thresholds import Thresholds
 from rta_service.domain.user import LifecycleStage, ValueTier
+from rta_service.features import UNKNOWN_RECORD
 from rta_service.online import policy
 from rta_service.online.live_release import BoundStrategy
 from rta_service.online.score import Candidate, Models, score
@@ -64,21 +66,23 @@ def reach(strategy: Strategy, sample: Sample) -> Reach:
     """Judge every sampled device for a strategy."""
     traits = policy.trait_table(strategy.audience)
     reasons: Counter[str] = Counter()
-    stages: dict[str, list[int]] = {s.label: [0, 0] for s in LifecycleStage if s.value < 5}  # noqa: PLR2004 - the last stage is UNKNOWN
-    tiers: dict[str, list[int]] = {t.label: [0, 0] for t in ValueTier if t is not ValueTier.UNKNOWN}
+    accepted: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for record, stage in zip(sample.records, sample.stages, strict=True):
         reason = policy.admit(strategy, traits, record, stage)
+        traits_of_one = (stage.label, ValueTier(record.tier).label)
         reasons[reason.label] += 1
-        for counts in (stages[stage.label], tiers[ValueTier(record.tier).label]):
-            counts[0] += reason in PARTICIPATING
-            counts[1] += 1
-    accepted = sum(counts[0] for counts in stages.values())
+        total.update(traits_of_one)
+        if reason in PARTICIPATING:
+            accepted.update(traits_of_one)
+    stages = [s.label for s in LifecycleStage if s is not LifecycleStage.UNKNOWN]
+    tiers = [t.label for t in ValueTier if t is not ValueTier.UNKNOWN]
     return Reach(
         len(sample.records),
-        accepted,
+        sum(accepted[stage] for stage in stages),
         dict(reasons.most_common()),
-        {name: (c[0], c[1]) for name, c in stages.items()},
-        {name: (c[0], c[1]) for name, c in tiers.items()},
+        {name: (accepted[name], total[name]) for name in stages},
+        {name: (accepted[name], total[name]) for name in tiers},
     )
 
 
@@ -87,8 +91,7 @@ def mean_value(
 ) -> float:
     """Average E[goal value | optimised event] over the sampled devices a strategy accepts.
 
-    Contexts are dealt out over the devices in proportion to their shares. A strategy that accepts
-    no sampled device falls back to strangers if it wants them, else to not-a-number.
+    A strategy that accepts no sampled device falls back to strangers if it wants them, else to not-a-number.
     """
     strategy = bound.strategy
     data = [
@@ -97,13 +100,18 @@ def mean_value(
         if policy.admit(strategy, bound.traits, record, stage) in PARTICIPATING
     ]
     if not data and strategy.audience.unknown:
-        data = [bytes(len(sample.data[0]) if sample.data else 64)]
+        data = [UNKNOWN_RECORD]
     if not data:
-        return float("nan")
+        return math.nan
+    heads = sorted({head for head in bound.heads if head})
+    scored = score(models, heads, _candidates(data, contexts), sample.now_s)
+    return float(np.mean([bound.worth(scores).value_given_event for scores in scored]))
+
+
+def _candidates(data: Sequence[bytes], contexts: Sequence[Context]) -> list[Candidate]:
+    """Deal contexts out over records in proportion to their shares, shuffled but the same each
+    time."""
     shares = np.cumsum([c.share for c in contexts])
-    picks = np.searchsorted(shares / shares[-1], (np.arange(len(data)) + 0.5) / len(data))
-    order = np.random.default_rng(0).permutation(len(data))
-    candidates = [Candidate(d, *contexts[picks[order[i]]][:3]) for i, d in enumerate(data)]
-    heads = {h for h in bound.heads if h}
-    scores = score(models, heads, candidates, sample.now_s)
-    return float(np.mean([bound.worth(scores, i).value_given_event for i in range(len(data))]))
+    places = (np.random.default_rng(0).permutation(len(data)) + 0.5) / len(data)
+    picks = np.searchsorted(shares / shares[-1], places)
+    return [Candidate(d, *contexts[pick][:3]) for d, pick in zip(data, picks, strict=True)]

@@ -1,6 +1,6 @@
 """What the people of a batch will do: one call per model for the rows still alive."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -54,8 +54,8 @@ class Candidate(NamedTuple):
     placement: int
 
 
-Scores = Mapping[str, Sequence[float]]
-"""Head name to one probability per candidate."""
+Scores = Mapping[str, float]
+"""Head name to probability, of one candidate."""
 
 
 def rows_of(candidates: Sequence[Candidate], now_s: int) -> Rows:
@@ -67,8 +67,11 @@ def rows_of(candidates: Sequence[Candidate], now_s: int) -> Rows:
 
 
 def score(
-    models: Models, heads: Iterable[str], candidates: Sequence[Candidate], now_s: int
-) -> Scores:
-    """Score all candidates with the heads asked for."""
+    models: Models, heads: Sequence[str], candidates: Sequence[Candidate], now_s: int
+) -> list[Scores]:
+    """Score all candidates with the heads asked for, one call per head."""
+    if not candidates:
+        return []
     inputs = matrix(rows_of(candidates, now_s))
-    return {name: models.heads[name].probabilities(inputs).tolist() for name in heads}
+    columns = [models.heads[name].probabilities(inputs).tolist() for name in heads]
+    return [dict(zip(heads, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -2,8 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -19,16 +19,24 @@ from rta_service.domain.strategy import (
 )
 from rta_service.domain.user import LifecycleStage, RFMSegment, Role, ValueTier
 
-_MICROS: Final = 1_000_000
-_STAGES: Final = [s.label for s in LifecycleStage if s is not LifecycleStage.UNKNOWN]
-_TIERS: Final = [t.label for t in ValueTier if t not in (ValueTier.UNKNOWN, ValueTier.X)]
-_WAKE_TIERS: Final = [ValueTier.S.label, ValueTier.A.label, ValueTier.B.label]
-_ROLES: Final = [r.label for r in Role if r is not Role.PROFESSIONAL_SELLER]
-_SEGMENTS: Final = [s.label for s in RFMSegment]
+_Word = TypeVar("_Word")
 
-_Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+_MICROS: Final = 1_000_000
+_STAGES: Final = {s.label: s for s in LifecycleStage if s is not LifecycleStage.UNKNOWN}
+_SEGMENTS: Final = {s.label: s for s in RFMSegment}
+_TIERS: Final = {t.label: t for t in ValueTier if t not in (ValueTier.UNKNOWN, ValueTier.X)}
+_ROLES: Final = {r.label: r for r in Role}
+_WAKE_TIERS: Final = [t.label for t in (ValueTier.S, ValueTier.A, ValueTier.B)]
+_WANTED_ROLES: Final = [r.label for r in Role if r is not Role.PROFESSIONAL_SELLER]
+_PLATFORMS: Final = [name for name in PLATFORM_CODES if name != "other"]
+_PRICED: Final = (BidKind.CPC, BidKind.CPM)
+"""Answers that need a prediction, so none can be given without a decision."""
+
+_Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,32}\Z")]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=0.5)]
-_Positive = Annotated[float, msgspec.Meta(gt=0)]
+_Money = Annotated[float, msgspec.Meta(ge=1e-6, le=1e9)]
+"""Currency units, at least a micro; the upper end keeps micros exact in a float."""
+_Bindings = Annotated[dict[str, _Id], msgspec.Meta(min_length=1)]
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=7 * 86_400)]
 
 
@@ -37,22 +45,22 @@ class _AudienceForm(msgspec.Struct, forbid_unknown_fields=True):
     segments: list[str] = msgspec.field(default_factory=lambda: list(_SEGMENTS))
     tiers: list[str] = msgspec.field(default_factory=lambda: list(_TIERS))
     wake_tiers: list[str] = msgspec.field(default_factory=lambda: list(_WAKE_TIERS))
-    roles: list[str] = msgspec.field(default_factory=lambda: list(_ROLES))
+    roles: list[str] = msgspec.field(default_factory=lambda: list(_WANTED_ROLES))
     funnel: list[FunnelRule] = []
     unknown: bool = False
 
 
 class _StrategyForm(msgspec.Struct, forbid_unknown_fields=True):
     id: _Id
-    bindings: dict[str, _Id]
+    bindings: _Bindings
     optimises: OptimisedEvent
     goal: Goal
-    target_cpa: _Positive
+    target_cpa: _Money
     answer: BidKind
     audience: _AudienceForm = msgspec.field(default_factory=_AudienceForm)
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "CNY"
-    bounds: tuple[_Positive, _Positive] | None = None
-    value: _Positive | None = None
+    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}\Z")] = "CNY"
+    bounds: tuple[_Money, _Money] | None = None
+    value: _Money | None = None
     holdout_share: _Share = 0.0
     same_goal_exponent: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
     accept_ttl_s: _Seconds = 3600
@@ -70,16 +78,16 @@ def parse(text: str, name: str = "strategies") -> tuple[Strategy, ...]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(str(error), name) from error
+        raise InvalidInput(str(error), _syntax_place(str(error), text, name)) from error
     try:
         forms = msgspec.convert(document, _File).strategy
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$.")
-        raise InvalidInput(message, _place(text, name, path.rstrip("`"))) from error
+        message, _, path = str(error).partition(" - at `$")
+        raise InvalidInput(message, _place(text, name, _full_path(path, message))) from error
     strategies = tuple(
         _strategy(form, _Where(text, name, index)) for index, form in enumerate(forms)
     )
-    _check_unique([s.strategy_id for s in strategies], text, name)
+    _check_unique(strategies, text, name)
     return strategies
 
 
@@ -96,18 +104,8 @@ class _Where(msgspec.Struct):
 
 
 def _strategy(form: _StrategyForm, where: _Where) -> Strategy:
-    for platform in form.bindings:
-        if platform not in PLATFORM_CODES:
-            known = ", ".join(PLATFORM_CODES)
-            raise where.fail("bindings", f"unknown platform {platform!r}; known: {known}")
-    low, high = form.bounds or ((0.2, 5.0) if form.answer is BidKind.WEIGHT else (0.01, 1e6))
-    if low > high:
-        raise where.fail("bounds", f"lower bound {low} is above upper bound {high}")
-    if form.same_goal_exponent and form.goal.value != form.optimises.value:
-        raise where.fail(
-            "same_goal_exponent", "only means something where goal and optimises are the same"
-        )
-    unit = 1.0 if form.answer is BidKind.WEIGHT else _MICROS
+    _check(form, where)
+    low, high = _bounds(form, where)
     return Strategy(
         strategy_id=form.id,
         bindings=form.bindings,
@@ -117,8 +115,8 @@ def _strategy(form: _StrategyForm, where: _Where) -> Strategy:
         target_cpa_micros=round(form.target_cpa * _MICROS),
         answer=form.answer,
         currency=form.currency,
-        min_bid=low * unit,
-        max_bid=high * unit,
+        min_bid=low,
+        max_bid=high,
         value_micros=None if form.value is None else round(form.value * _MICROS),
         holdout_share=form.holdout_share,
         same_goal_exponent=form.same_goal_exponent,
@@ -129,49 +127,91 @@ def _strategy(form: _StrategyForm, where: _Where) -> Strategy:
     )
 
 
-def _audience(form: _AudienceForm, where: _Where) -> Audience:
-    def words(field: str, given: Sequence[str], known: Any) -> frozenset[Any]:
-        by_label = {member.label: member for member in known}
-        for word in given:
-            if word not in by_label:
-                options = ", ".join(by_label)
-                raise where.fail(f"audience.{field}", f"unknown word {word!r}; one of: {options}")
-        return frozenset(by_label[word] for word in given)
+def _check(form: _StrategyForm, where: _Where) -> None:
+    for platform in form.bindings:
+        if platform not in _PLATFORMS:
+            known = ", ".join(_PLATFORMS)
+            raise where.fail("bindings", f"unknown platform {platform!r}; known: {known}")
+    if form.same_goal_exponent and form.goal.value != form.optimises.value:
+        raise where.fail(
+            "same_goal_exponent", "only means something where goal and optimises are the same"
+        )
+    if form.degraded is DegradedChoice.ACCEPT and form.answer in _PRICED:
+        message = f"a {form.answer} can't be given without a prediction: only decline is possible"
+        raise where.fail("degraded", message)
 
-    for contradiction in FunnelRule:
-        if contradiction in form.funnel and f"not_{contradiction}" in form.funnel:
-            message = f"wants both {contradiction} and not_{contradiction}: reaches nobody"
+
+def _bounds(form: _StrategyForm, where: _Where) -> tuple[float, float]:
+    """Give the bounds as a factor for weights, as whole micros for prices."""
+    weighs = form.answer is BidKind.WEIGHT
+    low, high = form.bounds or ((0.2, 5.0) if weighs else (0.01, 1e6))
+    if low > high:
+        raise where.fail("bounds", f"lower bound {low} is above upper bound {high}")
+    return (low, high) if weighs else (float(round(low * _MICROS)), float(round(high * _MICROS)))
+
+
+def _audience(form: _AudienceForm, where: _Where) -> Audience:
+    def words(field: str, known: Mapping[str, _Word]) -> frozenset[_Word]:
+        given: list[str] = getattr(form, field)
+        for word in given:
+            if word not in known:
+                options = ", ".join(known)
+                raise where.fail(f"audience.{field}", f"unknown word {word!r}; one of: {options}")
+        return frozenset(known[word] for word in given)
+
+    for rule in form.funnel:
+        if f"not_{rule}" in form.funnel:
+            message = f"wants both {rule} and not_{rule}: reaches nobody"
             raise where.fail("audience.funnel", message)
     return Audience(
-        stages=words("stages", form.stages, LifecycleStage),
-        segments=words("segments", form.segments, RFMSegment),
-        tiers=words("tiers", form.tiers, ValueTier),
-        roles=words("roles", form.roles, Role),
-        wake_tiers=words("wake_tiers", form.wake_tiers, ValueTier),
+        stages=words("stages", _STAGES),
+        segments=words("segments", _SEGMENTS),
+        tiers=words("tiers", _TIERS),
+        roles=words("roles", _ROLES),
+        wake_tiers=words("wake_tiers", _TIERS),
         funnel=frozenset(form.funnel),
         unknown=form.unknown,
     )
 
 
-def _check_unique(ids: Sequence[str], text: str, name: str) -> None:
-    for index, strategy_id in enumerate(ids):
-        if strategy_id in ids[:index]:
-            place = _place(text, name, f"strategy[{index}].id")
-            raise InvalidInput(f"a strategy {strategy_id!r} stands above already", place)
+def _check_unique(strategies: Sequence[Strategy], text: str, name: str) -> None:
+    ids: set[str] = set()
+    targets: set[tuple[str, str]] = set()
+    for index, strategy in enumerate(strategies):
+        where = _Where(text, name, index)
+        if strategy.strategy_id in ids:
+            raise where.fail("id", f"a strategy {strategy.strategy_id!r} stands above already")
+        ids.add(strategy.strategy_id)
+        for platform, target in strategy.bindings.items():
+            if (platform, target) in targets:
+                message = f"a strategy above has the id {target!r} on {platform} already"
+                raise where.fail("bindings", message)
+            targets.add((platform, target))
+
+
+def _syntax_place(message: str, text: str, name: str) -> str:
+    found = re.search(r"\(at line (\d+)", message)
+    return f"{name}:{found[1] if found else len(text.splitlines())}"
+
+
+def _full_path(path: str, message: str) -> str:
+    """Join msgspec's path with the field that only its message names."""
+    path = path.strip("`.")
+    field = re.search(r"(?:unknown|required) field `([^`]+)`", message)
+    return ".".join(filter(None, (path, field and field[1])))
 
 
 def _place(text: str, name: str, path: str) -> str:
     """Find the line of a field such as strategy[1].audience.tiers[0] in the text."""
-    found = re.match(r"strategy\[(\d+)\]\.?(.*)", path)
-    if found is None:
-        return f"{name}: {path}" if path else name
-    index, field = int(found[1]), re.sub(r"\[.*", "", found[2])
+    found = re.match(r"(?:strategy\[(\d+)\]\.?)?(.*)", path)
+    index, field = found.groups() if found else (None, "")
+    field = re.sub(r"\[.*", "", field)
     lines = text.splitlines()
     heads = [i for i, line in enumerate(lines) if line.strip().startswith("[[strategy]]")]
-    start = heads[index] if index < len(heads) else 0
-    end = heads[index + 1] if index + 1 < len(heads) else len(lines)
-    last = re.escape(field.rsplit(".", maxsplit=1)[-1])
-    for number in range(start, end):
-        if last and re.search(rf"(^|[\s{{,.\[]){last}\s*[=\]]", lines[number]):
-            return f"{name}:{number + 1}: {field}"
-    return f"{name}:{start + 1}: {field}" if field else f"{name}:{start + 1}"
+    start, end = 0, len(lines)
+    if index is not None and int(index) < len(heads):
+        start, end = [*heads, end][int(index) : int(index) + 2]
+    key = re.compile(rf"(^|[\s{{,.\[]){re.escape(field.rsplit('.', maxsplit=1)[-1])}\s*[=\]]")
+    named = (i for i in range(start, end) if field and key.search(lines[i].split("#")[0]))
+    line = next(named, start)
+    return f"{name}:{line + 1}: {field}" if field else f"{name}:{line + 1}"

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from rta_service.domain.errors import RTAError
+from rta_service.domain.errors import RTAError, StartupError
 from rta_service.online.live_release import LiveRelease
 from rta_service.online.pipeline import Pipeline
 
@@ -51,11 +51,11 @@ class ReleaseWatcher:
             await asyncio.sleep(self._poll_s)
 
     async def poll(self) -> None:
-        """Look once, and switch if the pointer moved."""
+        """Look once, and switch if the pointer moved. Never raises."""
         try:
             wanted = await self._source.current_id()
-        except RTAError as error:
-            self._report("", error)
+        except Exception as error:  # noqa: BLE001 - a watcher that died would keep an old release for ever; reported
+            self._report("", _typed(error))
             return
         if not wanted or wanted == self.live_id:
             return
@@ -73,9 +73,18 @@ class ReleaseWatcher:
     async def _switch(self, wanted: str) -> None:
         try:
             self._pipeline.live = await self._source.load(wanted)
-        except RTAError as error:
+        except Exception as error:  # noqa: BLE001 - whatever a bad release does, the old one stays; reported
             self._refused_id, self._polls_left = wanted, _RETRY_POLLS
-            self._report(wanted, error)
+            self._report(wanted, _typed(error))
         else:
             self._refused_id = ""
             self._report(wanted, None)
+
+
+def _typed(error: Exception) -> RTAError:
+    """Give an error nobody expected the type that the report takes."""
+    if isinstance(error, RTAError):
+        return error
+    typed = StartupError(f"{type(error).__name__}: {error}")
+    typed.__cause__ = error
+    return typed

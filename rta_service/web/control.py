@@ -1,7 +1,6 @@
 """The control app: releases, explanations, metrics and API pages, behind a bearer token."""
 
 import base64
-import binascii
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -14,7 +13,13 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
 
 from rta_service import __version__
-from rta_service.domain.errors import DegradedError, InvalidInput, InvalidRequest, RTAError
+from rta_service.domain.errors import (
+    DegradedError,
+    InvalidInput,
+    InvalidRequest,
+    RTAError,
+    StartupError,
+)
 from rta_service.domain.release import Release
 from rta_service.domain.request import AdRequest
 from rta_service.features import FEATURE_SET_ID
@@ -60,7 +65,12 @@ def control_app(
     explain: Explain,
     exposition: Exposition,
 ) -> FastAPI:
-    """Build the control port; everything but /livez and the API pages needs the token."""
+    """Build the control port; everything but /livez and the API pages needs the token.
+
+    Raises StartupError for an empty token, which would let everybody in.
+    """
+    if not token:
+        raise StartupError("the control port needs a token: set RTA_CONTROL_TOKEN")
     app: FastAPI = FastAPIOffline(
         title="rta-service control",
         version=__version__,
@@ -70,7 +80,8 @@ def control_app(
 
     @app.exception_handler(RTAError)
     def refused(_request: Request, error: RTAError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, status_code=_status_of(error))
+        field = error.field if isinstance(error, InvalidRequest) else ""
+        return JSONResponse({"error": str(error), "field": field}, status_code=_status_of(error))
 
     @app.get("/livez")
     def livez() -> dict[str, str]:
@@ -127,7 +138,7 @@ def _insight_routes(
         adapter = adapters.get(question.platform)
         if adapter is None:
             known = ", ".join(sorted(adapters))
-            raise HTTPException(404, f"no platform {question.platform!r}; known: {known}")
+            raise InvalidRequest(f"no platform {question.platform!r}; known: {known}", "platform")
         return await explain(adapter.parse(_body_of(question)))
 
     return router
@@ -139,17 +150,20 @@ def _guard(token: str) -> Callable[[HTTPAuthorizationCredentials | None], None]:
     def check(given: HTTPAuthorizationCredentials | None = Depends(scheme)) -> None:  # noqa: B008 - FastAPI's own form
         sent = given.credentials if given else ""
         if not hmac.compare_digest(sent.encode(), token.encode()):
-            raise HTTPException(401, "send the control token: Authorization: Bearer <token>")
+            message = "send the control token: Authorization: Bearer <token>"
+            raise HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
 
     return check
 
 
 def _body_of(question: ExplainBody) -> bytes:
-    if question.request is not None:
+    if (question.request is None) == (question.body_base64 is None):
+        raise InvalidRequest("give either request or body_base64", "request")
+    if question.body_base64 is None:
         return msgspec.json.encode(question.request)
     try:
-        return base64.b64decode(question.body_base64 or "", validate=True)
-    except binascii.Error as error:
+        return base64.b64decode(question.body_base64, validate=True)
+    except ValueError as error:
         raise InvalidRequest(f"not base64: {error}", "body_base64") from error
 
 

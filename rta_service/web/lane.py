@@ -83,7 +83,10 @@ class Lane:
             request = route.adapter.parse(body)
             self._metrics.observe("parse", self._clock.monotonic_s() - arrived_s)
             decision = await self._batcher.submit(request, arrived_s)
-            return 200, route.adapter.render(decision)
+            decided_s = self._clock.monotonic_s()
+            answer = route.adapter.render(decision)
+            self._metrics.observe("render", self._clock.monotonic_s() - decided_s)
+            return 200, answer
         except InvalidRequest as error:
             self._metrics.count_invalid(route.info)
             return route.adapter.render_invalid(error)
@@ -92,23 +95,29 @@ class Lane:
             return 200, route.last_resort
 
 
-async def read_body(receive: Receive, max_bytes: int) -> bytes:
-    """Read a request's body; raises InvalidRequest when it is too large or breaks off."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
+async def read_body(receive: Receive, max_bytes: int, timeout_s: float = _BODY_TIMEOUT_S) -> bytes:
+    """Read a request's body; raises InvalidRequest when it is too large, late or breaks off."""
+    body, more = _piece(await receive())
     _check_size(len(body), max_bytes)
-    if not message.get("more_body", False):
+    if not more:
         return body
     chunks = bytearray(body)
     try:
-        async with asyncio.timeout(_BODY_TIMEOUT_S):
-            while message.get("more_body", False):
-                message = await receive()
-                chunks += message.get("body", b"")
+        async with asyncio.timeout(timeout_s):
+            while more:
+                body, more = _piece(await receive())
+                chunks += body
                 _check_size(len(chunks), max_bytes)
     except TimeoutError as error:
         raise InvalidRequest("the body did not arrive in time", "body") from error
     return bytes(chunks)
+
+
+def _piece(message: Message) -> tuple[bytes, bool]:
+    """Take a piece of a body out of its message, and whether more comes."""
+    if message["type"] == "http.disconnect":
+        raise InvalidRequest("the connection broke off before the body's end", "body")
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _check_size(size: int, max_bytes: int) -> None:

@@ -1,0 +1,50 @@
+"""Who stands behind a request: the record found, and what follows from it at this moment."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from rta_service.device_key import KeyRing
+from rta_service.domain.device import IdKind
+from rta_service.domain.thresholds import Thresholds
+from rta_service.domain.user import LifecycleStage, ValueTier
+from rta_service.features import UNKNOWN_RECORD
+from rta_service.online.identity import ResolvedId
+from rta_service.record import UserRecord, stage_at, unpack
+
+
+class Person(NamedTuple):
+    """Who stands behind one request."""
+
+    key: int
+    data: bytes
+    """The record's bytes; zeros for a stranger."""
+    record: UserRecord | None
+    stage: LifecycleStage
+    tier: ValueTier
+    matched: IdKind | None
+
+
+NOBODY: Final = Person(0, UNKNOWN_RECORD, None, LifecycleStage.UNKNOWN, ValueTier.UNKNOWN, None)
+"""For answers given without knowing whom they are about."""
+
+
+def find_person(
+    thresholds: Thresholds,
+    keys: KeyRing,
+    ids: Sequence[ResolvedId],
+    records: Sequence[bytes | None],
+    now_s: int,
+) -> Person | None:
+    """Find the person under the most trustworthy id that has a record; None without ids.
+
+    Raises ValueError for bytes that are no record.
+    """
+    if not ids:
+        return None
+    for resolved, data in zip(ids, records, strict=True):
+        if data is not None:
+            record = unpack(data)
+            stage = stage_at(record, now_s, thresholds)
+            tier = ValueTier(record.tier)
+            return Person(record.person_key, data, record, stage, tier, resolved.kind)
+    return NOBODY._replace(key=keys.person_key(None, ids[0].md5))
