@@ -5,6 +5,7 @@ A release names snapshot, models and strategies together. It is put together her
 snapshot), and only then does the pointer move.
 """
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from rta_service.domain.clock import Clock
 from rta_service.domain.errors import InvalidInput, StartupError
 from rta_service.domain.platform import PlatformInfo
 from rta_service.domain.release import ModelRef, Release, SnapshotManifest, Staged
@@ -30,8 +32,8 @@ from rta_service.online.reach import (
 from rta_service.online.strategy_file import parse
 from rta_service.scoring.check import check_models
 from rta_service.scoring.model_set import ModelSet, load_model_set
-from rta_service.stores.redis import AdminClient
-from rta_service.stores.releases import ReleaseStore, new_release_id
+from rta_service.stores.redis import AdminClient, AsyncClient
+from rta_service.stores.releases import AsyncReleaseReader, ReleaseStore, new_release_id
 from rta_service.stores.snapshots import fetch_manifest, sample_records
 
 SAMPLE_DEVICES: Final = 20_000
@@ -195,3 +197,39 @@ def _strategies(shelf: Shelf, release: Release) -> tuple[Strategy, ...]:
     if text is None:
         raise StartupError(f"strategies {release.strategies_id} are not in the store")
     return parse(text)
+
+
+class StoredReleases:
+    """Finds releases in the store and makes them ready off the event loop."""
+
+    def __init__(self, client: AsyncClient, shelf: Shelf) -> None:
+        self._reader = AsyncReleaseReader(client, shelf.namespace)
+        self._shelf = shelf
+
+    async def current_id(self) -> str:
+        """Name the release that should decide; empty when none was published."""
+        return await self._reader.current_id() or ""
+
+    async def load(self, release_id: str) -> LiveRelease:
+        """Load a release in a thread; raises RTAError when a part is not right."""
+        return await asyncio.to_thread(load, self._shelf, release_id)
+
+
+class Desk:
+    """What the control port may do with releases."""
+
+    def __init__(self, shelf: Shelf, clock: Clock) -> None:
+        self._releases = shelf.releases
+        self._clock = clock
+
+    def current(self) -> Release | None:
+        """Give the release that the pointer names."""
+        return self._releases.current()
+
+    def history(self, count: int) -> list[Release]:
+        """Give the newest releases, the current one first."""
+        return self._releases.history(count)
+
+    def rollback(self) -> Release:
+        """Let the release before the current one decide again."""
+        return self._releases.rollback(self._clock.now_ms())

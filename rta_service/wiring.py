@@ -1,6 +1,6 @@
 """The composition root: settings in, ready services out; the only file that picks parts."""
 
-import asyncio
+import contextlib
 import functools
 import os
 import sys
@@ -10,28 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from rta_service import releasing, secret_files
+from rta_service import secret_files
 from rta_service.config import Settings
-from rta_service.device_key import KeyRing
+from rta_service.device_key import KEY_BYTES, KeyRing
 from rta_service.domain.clock import Clock, SystemClock
-from rta_service.domain.errors import InvalidInput, RTAError, StoreUnavailable
-from rta_service.domain.release import Release
+from rta_service.domain.errors import DegradedError, InvalidInput, RTAError, StoreUnavailable
 from rta_service.domain.request import AdRequest
+from rta_service.features import FEATURES
 from rta_service.online.batcher import Batcher, BatchLimits
 from rta_service.online.explain import explain
-from rta_service.online.live_release import LiveRelease
-from rta_service.online.pipeline import BatchOutcome, Pipeline
+from rta_service.online.pipeline import Pipeline
 from rta_service.online.watcher import ReleaseWatcher
 from rta_service.platforms.registry import load_adapters
-from rta_service.releasing import Shelf
+from rta_service.releasing import Desk, Shelf, StoredReleases
 from rta_service.stores.embedded import EmbeddedStore
 from rta_service.stores.profile_reader import RedisProfileReader
 from rta_service.stores.redis import HotProfile, admin_client, hot_client, watch_client
-from rta_service.stores.releases import AsyncReleaseReader
-from rta_service.telemetry import Telemetry, exposition
+from rta_service.telemetry import Telemetry, count_batch, exposition
 from rta_service.web.control import control_app
 from rta_service.web.decision import decision_app
 from rta_service.web.lane import ASGIApp, Lane
@@ -90,22 +89,6 @@ def shelf(settings: Settings, url: str) -> Shelf:
     )
 
 
-class StoredReleases:
-    """Finds releases in the store and makes them ready off the event loop."""
-
-    def __init__(self, url: str, stock: Shelf) -> None:
-        self._reader = AsyncReleaseReader(watch_client(url), stock.namespace)
-        self._shelf = stock
-
-    async def current_id(self) -> str:
-        """Name the release that should decide; empty when none was published."""
-        return await self._reader.current_id() or ""
-
-    async def load(self, release_id: str) -> LiveRelease:
-        """Load a release in a thread; raises RTAError when a part is not right."""
-        return await asyncio.to_thread(releasing.load, self._shelf, release_id)
-
-
 @dataclass(frozen=True, slots=True)
 class Deciding:
     """The parts that decide in one process."""
@@ -121,7 +104,8 @@ def deciding(settings: Settings, url: str, process: str) -> Deciding:
     """Put together what a process needs to decide."""
     clock = SystemClock()
     timeout_s = settings.store_timeout_ms / 1000
-    profile = HotProfile(timeout_s=timeout_s, max_connections=settings.store_connections)
+    # the socket's own time-out is longer: a late reply then keeps its connection
+    profile = HotProfile(timeout_s=2 * timeout_s, max_connections=settings.store_connections)
     reader = RedisProfileReader(hot_client(url, profile), settings.namespace, timeout_s)
     pipeline = Pipeline(reader, key_ring(settings), clock)
     telemetry = Telemetry.open(settings.run_dir, process)
@@ -134,7 +118,7 @@ def deciding(settings: Settings, url: str, process: str) -> Deciding:
             telemetry.count_release_refused()
             say("release_refused", clock, release=release_id, error=str(error))
 
-    source = StoredReleases(url, shelf(settings, url))
+    source = StoredReleases(watch_client(url), shelf(settings, url))
     watcher = ReleaseWatcher(source, pipeline, settings.release_poll_ms / 1000, report)
     return Deciding(reader, pipeline, watcher, telemetry, clock)
 
@@ -156,47 +140,21 @@ def decision_lane(settings: Settings, parts: Deciding) -> ASGIApp:
     def ready() -> str:
         return "" if parts.pipeline.live is not None else "no release loaded yet"
 
-    app = decision_app(adapters, ready, parts.watcher.run)
+    app = decision_app(adapters, ready, parts.watcher.run, lambda: warm(parts))
     return Lane(adapters, batcher, parts.telemetry, parts.clock, app)
 
 
-def count_batch(
-    telemetry: Telemetry,
-    reader: RedisProfileReader,
-    requests: list[AdRequest],
-    outcome: BatchOutcome,
-) -> None:
-    """Count what a batch came to."""
-    telemetry.observe_batch(len(requests))
-    telemetry.observe("read", outcome.read_s)
-    telemetry.observe("decide", outcome.decide_s)
-    telemetry.set_breaker(is_open=reader.breaker_open)
-    if outcome.failure is not None:
-        telemetry.count_failure(outcome.failure)
-    for request, decision in zip(requests, outcome.decisions, strict=True):
-        telemetry.count_decision(decision, request.platform)
-    for seen, decision in zip(outcome.seen_kinds, outcome.decisions, strict=False):
-        telemetry.count_ids(seen, decision.matched_kind)
-
-
-class Desk:
-    """What the control port may do with releases."""
-
-    def __init__(self, stock: Shelf, clock: Clock) -> None:
-        self._releases = stock.releases
-        self._clock = clock
-
-    def current(self) -> Release | None:
-        """Give the release that the pointer names."""
-        return self._releases.current()
-
-    def history(self, count: int) -> list[Release]:
-        """Give the newest releases, the current one first."""
-        return self._releases.history(count)
-
-    def rollback(self) -> Release:
-        """Let the release before the current one decide again."""
-        return self._releases.rollback(self._clock.now_ms())
+async def warm(parts: Deciding) -> None:
+    """Load the release, open a connection and run the models once, before the first request."""
+    await parts.watcher.poll()
+    live = parts.pipeline.live
+    if live is None:
+        return
+    rows = np.zeros((1, len(FEATURES)))
+    for head in live.models.heads.values():
+        head.probabilities(rows)
+    with contextlib.suppress(DegradedError):  # the store may be away: requests will say so
+        await parts.reader.read(live.snapshot, [bytes(KEY_BYTES)])
 
 
 def control_service(settings: Settings, url: str, parts: Deciding) -> FastAPI:

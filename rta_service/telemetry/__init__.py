@@ -1,8 +1,17 @@
 """Counters of all processes: counted in mapped cells, added up and shown by the control process."""
 
+from rta_service.telemetry.batches import count_batch
 from rta_service.telemetry.exposition import CONTENT_TYPE, exposition
 from rta_service.telemetry.recorder import Telemetry
 from rta_service.telemetry.registry import document
 from rta_service.telemetry.totals import Totals, read_all
 
-__all__ = ["CONTENT_TYPE", "Telemetry", "Totals", "document", "exposition", "read_all"]
+__all__ = [
+    "CONTENT_TYPE",
+    "Telemetry",
+    "Totals",
+    "count_batch",
+    "document",
+    "exposition",
+    "read_all",
+]
