@@ -129,6 +129,16 @@ async def _raw(port: Any, receive: Callable[[], Any]) -> list[dict[str, Any]]:
     return sent
 
 
+async def test_a_body_in_one_piece_is_read_at_once(port: Any, known_md5: str) -> None:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": _tencent_request(known_md5), "more_body": False}
+
+    start, body = await _raw(port, receive)
+
+    assert start["status"] == 200
+    assert tencent.RtaResponse.FromString(body["body"]).code == 0
+
+
 @pytest.mark.parametrize("pieces_before", [0, 1])
 async def test_a_body_that_breaks_off_is_no_request(port: Any, pieces_before: int) -> None:
     messages = iter(
