@@ -130,6 +130,11 @@ def read_many(data: bytes) -> Records:
     return records
 
 
+_SILENT: Final = int(LifecycleStage.SILENT)
+_CHURNED: Final = int(LifecycleStage.CHURNED)
+# as plain ints: looking an Enum member up costs 0.1 microseconds, and this is the request's way
+
+
 def stage_code(idle_s: Any, orders: Any, thresholds: Thresholds) -> Any:
     """Derive LifecycleStage codes from idle seconds and orders, for one person or for arrays.
 
@@ -140,9 +145,7 @@ def stage_code(idle_s: Any, orders: Any, thresholds: Thresholds) -> Any:
     churned = idle_s > thresholds.churned_s
     silent = (orders > 0) & (idle_s > thresholds.silent_s)
     active = (orders > 0) * 1 + (orders > 1) * 1
-    return churned * int(LifecycleStage.CHURNED) + (1 - churned) * (
-        silent * int(LifecycleStage.SILENT) + (1 - silent) * active
-    )
+    return churned * _CHURNED + (1 - churned) * (silent * _SILENT + (1 - silent) * active)
 
 
 def stages_at(records: Records, now_s: int, thresholds: Thresholds) -> NDArray[np.int64]:

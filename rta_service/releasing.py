@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from rta_service.domain.clock import Clock
 from rta_service.domain.errors import InvalidInput, StartupError
 from rta_service.domain.platform import PlatformInfo
 from rta_service.domain.release import ModelRef, Release, SnapshotManifest, Staged
 from rta_service.domain.strategy import Strategy
+from rta_service.features import FEATURES
 from rta_service.online.live_release import LiveRelease, assemble, bind, mean_name
 from rta_service.online.reach import (
     ANY_CONTEXT,
@@ -130,6 +132,8 @@ def load(shelf: Shelf, release_id: str) -> LiveRelease:
             if not math.isfinite(strategy.mean_value):
                 name = strategy.strategy.strategy_id
                 raise StartupError(f"release {release_id} has no mean value for {name}")
+    for head in models.heads.values():
+        head.probabilities(np.zeros((1, len(FEATURES))))  # the first call is the slow one
     return live
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
 from fastapi import FastAPI
 from pydantic import ValidationError
 
@@ -20,7 +19,6 @@ from rta_service.device_key import KEY_BYTES, KeyRing
 from rta_service.domain.clock import Clock, SystemClock
 from rta_service.domain.errors import DegradedError, InvalidInput, RTAError, StoreUnavailable
 from rta_service.domain.request import AdRequest
-from rta_service.features import FEATURES
 from rta_service.online.batcher import Batcher, BatchLimits
 from rta_service.online.explain import explain
 from rta_service.online.pipeline import Pipeline
@@ -145,14 +143,11 @@ def decision_lane(settings: Settings, parts: Deciding) -> ASGIApp:
 
 
 async def warm(parts: Deciding) -> None:
-    """Load the release, open a connection and run the models once, before the first request."""
+    """Load the release and open a connection to the store before the first request."""
     await parts.watcher.poll()
     live = parts.pipeline.live
     if live is None:
         return
-    rows = np.zeros((1, len(FEATURES)))
-    for head in live.models.heads.values():
-        head.probabilities(rows)
     with contextlib.suppress(DegradedError):  # the store may be away: requests will say so
         await parts.reader.read(live.snapshot, [bytes(KEY_BYTES)])
 

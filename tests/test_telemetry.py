@@ -231,8 +231,8 @@ def test_the_mean_weight_by_tier_counts_weights_and_no_prices(
 
 
 def test_match_rates_are_by_the_kind_of_id(tmp_path: Path, telemetry: Telemetry) -> None:
-    telemetry.count_ids([IdKind.OAID, IdKind.IMEI], IdKind.OAID)
-    telemetry.count_ids([IdKind.OAID], None)
+    telemetry.count_ids([IdKind.OAID, IdKind.IMEI], [IdKind.OAID])
+    telemetry.count_ids([IdKind.OAID], [])
 
     totals = read_all(tmp_path)
 

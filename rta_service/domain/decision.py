@@ -2,7 +2,6 @@
 
 import msgspec
 
-from rta_service.domain.device import IdKind
 from rta_service.domain.platform import BidKind
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.user import LifecycleStage, ValueTier
@@ -59,4 +58,3 @@ class Decision(msgspec.Struct, frozen=True):
     versions: Versions = NO_VERSIONS
     stage: LifecycleStage = LifecycleStage.UNKNOWN
     tier: ValueTier = ValueTier.UNKNOWN
-    matched_kind: IdKind | None = None

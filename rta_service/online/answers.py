@@ -81,7 +81,6 @@ def finish(
         live.versions,
         person.stage,
         person.tier,
-        person.matched,
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from rta_service.device_key import KeyRing
-from rta_service.domain.device import IdKind
 from rta_service.domain.thresholds import Thresholds
 from rta_service.domain.user import LifecycleStage, ValueTier
 from rta_service.features import UNKNOWN_RECORD
@@ -21,10 +20,9 @@ class Person(NamedTuple):
     record: UserRecord | None
     stage: LifecycleStage
     tier: ValueTier
-    matched: IdKind | None
 
 
-NOBODY: Final = Person(0, UNKNOWN_RECORD, None, LifecycleStage.UNKNOWN, ValueTier.UNKNOWN, None)
+NOBODY: Final = Person(0, UNKNOWN_RECORD, None, LifecycleStage.UNKNOWN, ValueTier.UNKNOWN)
 """For answers given without knowing whom they are about."""
 
 
@@ -41,10 +39,10 @@ def find_person(
     """
     if not ids:
         return None
-    for resolved, data in zip(ids, records, strict=True):
+    for data in records:
         if data is not None:
             record = unpack(data)
             stage = stage_at(record, now_s, thresholds)
             tier = ValueTier(record.tier)
-            return Person(record.person_key, data, record, stage, tier, resolved.kind)
+            return Person(record.person_key, data, record, stage, tier)
     return NOBODY._replace(key=keys.person_key(None, ids[0].md5))

@@ -35,6 +35,9 @@ class BatchOutcome:
 
     decisions: list[Decision]
     seen_kinds: list[list[IdKind]] = field(default_factory=list)
+    """The kinds of each request's usable ids."""
+    matched_kinds: list[list[IdKind]] = field(default_factory=list)
+    """Those of them under which a record was found."""
     read_s: float = 0.0
     decide_s: float = 0.0
     failure: Exception | None = None
@@ -95,6 +98,10 @@ class Pipeline:
         _check(deadline_s, read)
         outcome = self._decide_found(live, list(map(Found, batch, ids, records)))
         outcome.seen_kinds = [[i.kind for i in resolved] for resolved in ids]
+        outcome.matched_kinds = [
+            [i.kind for i, data in zip(resolved, found, strict=True) if data is not None]
+            for resolved, found in zip(ids, records, strict=True)
+        ]
         outcome.read_s = read - started
         outcome.decide_s = self._clock.monotonic_s() - read
         return outcome

@@ -33,5 +33,5 @@ def count_batch(
         telemetry.count_decision(decision, request.platform)
         if decision.reason is ReasonCode.OVERLOADED:
             telemetry.count_shed()
-    for seen, decision in zip(outcome.seen_kinds, outcome.decisions, strict=False):
-        telemetry.count_ids(seen, decision.matched_kind)
+    for seen, matched in zip(outcome.seen_kinds, outcome.matched_kinds, strict=True):
+        telemetry.count_ids(seen, matched)

@@ -98,13 +98,13 @@ class Telemetry:
         """Count a request that could not be read."""
         self._cells[_REQUESTS + platform.code * _OUTCOMES + 2] += 1.0
 
-    def count_ids(self, seen: Iterable[IdKind], matched: IdKind | None) -> None:
-        """Count the kinds of a request's usable ids, and the one its record was found under."""
+    def count_ids(self, seen: Iterable[IdKind], matched: Iterable[IdKind]) -> None:
+        """Count the kinds of a request's usable ids, and of those that have a record."""
         cells = self._cells
         for kind in seen:
             cells[_SEEN[kind]] += 1.0
-        if matched is not None:
-            cells[_MATCHED[matched]] += 1.0
+        for kind in matched:
+            cells[_MATCHED[kind]] += 1.0
 
     def observe(self, stage: str, seconds: float) -> None:
         """Count how long a step took; raises KeyError for a step that the registry lacks."""

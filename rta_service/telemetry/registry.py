@@ -140,7 +140,7 @@ IDS_SEEN = Metric(
 IDS_MATCHED = Metric(
     "rta_ids_matched_total",
     Kind.COUNTER,
-    "Requests whose record was found under an id of this kind; over the ids seen it is the "
+    "Usable ids of this kind under which a record was found; over the ids seen it is the "
     "match rate.",
     "requests",
     (_ID_KIND,),

@@ -14,7 +14,7 @@ from rta_service.cli.app import EXIT_FAILED, EXIT_WRONG_INPUT, app as command_tr
 from rta_service.demo.world import World
 from rta_service.domain.errors import InvalidInput, StoreUnavailable
 
-assert commands  # importing it hangs the subcommands in
+assert commands.serve is not None  # importing it hangs the subcommands in
 
 Rta = Callable[..., Any]
 

@@ -88,6 +88,7 @@ def test_a_worker_that_finds_its_model_damaged_declines_until_it_is_whole(
 def test_a_release_switches_under_load_without_mixing_and_rolls_back(start_service: Any) -> None:
     with start_service(2) as service, shelf_of(service) as shelf:
         text = shelf.releases.get_strategies(service.world.release.strategies_id)
+        assert text is not None
         changed = text.replace("holdout_share = 0.02", "holdout_share = 0.03")
         releases = [service.world.release]
         seen: list[dict[str, Any]] = []
