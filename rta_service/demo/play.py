@@ -1,6 +1,7 @@
 """Playing traffic at a running service over real HTTP, and keeping every answer."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -68,20 +69,24 @@ def running_service(settings: Settings, clock: Clock) -> Iterator[subprocess.Pop
 
 def _await_ready(process: subprocess.Popen[bytes], settings: Settings, clock: Clock) -> None:
     end_s = clock.monotonic_s() + READY_S
-    with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=2.0) as client:
+    probes = [f"http://127.0.0.1:{settings.control_port}/livez"]
+    probes.append(f"http://127.0.0.1:{settings.port}/readyz")
+    with httpx.Client(timeout=2.0) as client:
         while clock.monotonic_s() < end_s:
             if process.poll() is not None:
                 raise StartupError(f"the service ended with code {process.returncode}")
-            try:
-                if client.get("/readyz").status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                pass  # not listening yet
-            try:
+            if all(_answers(client, probe) for probe in probes):
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.1)
-            except subprocess.TimeoutExpired:
-                continue
     raise StartupError(f"the service was not ready within {READY_S:.0f} s")
+
+
+def _answers(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(url).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
 
 
 def play(

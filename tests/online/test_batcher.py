@@ -151,3 +151,31 @@ async def test_a_stopping_loop_leaves_nobody_waiting(a_request: Any) -> None:
         task.cancel()
 
     assert (await waiting).reason is ReasonCode.INTERNAL_ERROR
+
+
+async def test_what_comes_while_a_batch_is_decided_shares_the_next_one(a_request: Any) -> None:
+    desk = Desk(FakeDecider(), BatchLimits(0.03, hold_s=60.0))
+    first = desk.batcher.submit(a_request(request_id="a"), 1.0)
+    await desk.decider.asked.wait()
+    later = [desk.batcher.submit(a_request(request_id="b"), 1.0)]
+    await asyncio.sleep(0)
+    later.append(desk.batcher.submit(a_request(request_id="c"), 1.0))
+
+    desk.decider.gate.set()
+    await asyncio.gather(first, *later)
+
+    assert [ids for ids, _ in desk.decider.batches] == [["a"], ["b", "c"]]
+
+
+async def test_nobody_is_held_longer_than_the_bound_by_a_slow_batch(a_request: Any) -> None:
+    desk = Desk(FakeDecider(), BatchLimits(0.03, hold_s=0.001))
+    first = desk.batcher.submit(a_request(request_id="a"), 1.0)
+    await desk.decider.asked.wait()
+    desk.decider.asked.clear()
+    second = desk.batcher.submit(a_request(request_id="b"), 1.0)
+
+    await desk.decider.asked.wait()  # while the first is still being decided
+    desk.decider.gate.set()
+    await asyncio.gather(first, second)
+
+    assert [ids for ids, _ in desk.decider.batches] == [["a"], ["b"]]
