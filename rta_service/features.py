@@ -16,6 +16,7 @@ from rta_service.domain.thresholds import DAY_S
 from rta_service.record import (
     FLAG_COMPETITOR_ACTIVE,
     FLAG_INDUSTRY_ACTIVE,
+    RECORD_BYTES,
     RECORD_DTYPE,
     Records,
 )
@@ -152,15 +153,15 @@ def matrix(rows: Rows) -> NDArray[np.float64]:
     """
     records = np.ascontiguousarray(rows.records)
     n = len(records)
-    octets = records.view(np.uint8).reshape(n, -1)
-    instants = records.view("<u4").reshape(n, -1)[:, _INSTANTS].astype(np.float64)
+    octets = records.view(np.uint8).reshape(n, RECORD_BYTES)
+    instants = records.view("<u4").reshape(n, RECORD_BYTES // 4)[:, _INSTANTS].astype(np.float64)
     result = np.empty((n, len(FEATURES)), dtype=np.float64)
     days = result[:, 1:9]
     np.subtract(rows.now_s[:, None], instants, out=days)
     np.maximum(days, 0.0, out=days)
     days /= DAY_S
     days[instants == 0] = np.nan
-    result[:, 10:14] = records.view("<u2").reshape(n, -1)[:, _COUNTS]
+    result[:, 10:14] = records.view("<u2").reshape(n, RECORD_BYTES // 2)[:, _COUNTS]
     result[:, _SMALL_COLUMNS] = octets[:, _SMALL]
     result[:, 0] = octets[:, 0] > 0
     flags = octets[:, 1]

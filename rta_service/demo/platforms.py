@@ -1,14 +1,16 @@
 """Playing the ad platforms: their requests in their words, and how they would read an answer."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from google.protobuf.message import DecodeError
 
-from rta_service.domain.device import IdKind, OperatingSystem, Placement
+from rta_service.domain.decision import Versions
+from rta_service.domain.device import IdKind, OperatingSystem
+from rta_service.domain.platform import BidKind
 from rta_service.domain.reason import ReasonCode
 from rta_service.platforms.tencent.tencent_pb2 import RtaRequest, RtaResponse
-from rta_service.simulation.traffic import SimulatedId, SimulatedRequest
+from rta_service.simulation.traffic import SimulatedId, SimulatedRequest, encode_json
 
 _REASONS: Final = {reason.label for reason in ReasonCode}
 _TENCENT_FIELDS: Final = {
@@ -38,29 +40,6 @@ class Answer(msgspec.Struct, frozen=True):
     release: str = ""
 
 
-def encode_json(request: SimulatedRequest) -> bytes:
-    """Write a request as the json platform sends it."""
-    context: dict[str, Any] = {}
-    if request.placement is not Placement.NONE:
-        context["placement"] = request.placement.label
-    if request.pctr is not None:
-        context["pctr"] = request.pctr
-    return msgspec.json.encode(
-        {
-            "request_id": request.request_id,
-            "device": {
-                "os": request.os.label,
-                "ids": [
-                    {"kind": i.kind, "form": i.form, "value": i.value, "trusted": i.trusted}
-                    for i in request.ids
-                ],
-            },
-            "context": context,
-            "ping": request.is_ping,
-        }
-    )
-
-
 def encode_tencent(request: SimulatedRequest) -> bytes:
     """Write a request as Tencent sends it."""
     message = RtaRequest(id=request.request_id, is_ping=request.is_ping)
@@ -87,14 +66,17 @@ def _add_id(device: Any, sent: SimulatedId) -> None:
         device.doubtful_ids_list.append(tag)
 
 
-def read_json(status: int, body: bytes, request_id: str) -> Answer | str:
-    """Read an answer as the json platform's contract says, or say how it breaks it."""
+def read_json(status: int, body: bytes, request_id: str | None = None) -> Answer | str:
+    """Read an answer as the json platform's contract says, or say how it breaks it.
+
+    Without a request id it may be the answer to any request.
+    """
     if status != 200:  # noqa: PLR2004 - HTTP's OK
         return f"status {status}"
     try:
-        answer = msgspec.json.decode(body, type=_JsonAnswer)
+        answer = _JSON_ANSWERS.decode(body)
     except msgspec.MsgspecError as error:
-        return str(error)
+        return f"not the contract's answer: {error}"
     fault = _json_fault(answer, request_id)
     if fault:
         return fault
@@ -103,13 +85,13 @@ def read_json(status: int, body: bytes, request_id: str) -> Answer | str:
         answer.participate,
         answer.reason,
         tuple(s.strategy_id for s in yes),
-        tuple(s.bid.value for s in yes if s.bid and s.bid.kind == "weight"),
-        answer.versions["release"],
+        tuple(s.bid.value for s in yes if s.bid and s.bid.kind is BidKind.WEIGHT),
+        answer.versions.release,
     )
 
 
 class _JsonBid(msgspec.Struct):
-    kind: str
+    kind: BidKind
     value: float
     currency: str | None = None
 
@@ -119,7 +101,7 @@ class _JsonStrategy(msgspec.Struct):
     participate: bool
     reason: str
     bid: _JsonBid | None
-    pcvr: dict[str, float] | None
+    pcvr: dict[Literal["register", "trade"], float] | None
 
 
 class _JsonAnswer(msgspec.Struct):
@@ -128,38 +110,49 @@ class _JsonAnswer(msgspec.Struct):
     reason: str
     strategies: list[_JsonStrategy]
     ttl_s: int
-    versions: dict[str, Any]
+    versions: Versions
 
 
-def _json_fault(answer: _JsonAnswer, request_id: str) -> str:
+_JSON_ANSWERS: Final = msgspec.json.Decoder(_JsonAnswer)
+
+
+def _json_fault(answer: _JsonAnswer, request_id: str | None) -> str:
     yes = [s for s in answer.strategies if s.participate]
     faults = {
-        "another request's id": answer.request_id != request_id,
-        "an unknown reason": {answer.reason, *(s.reason for s in answer.strategies)} - _REASONS,
-        "participate disagrees with the strategies": answer.participate != bool(yes),
+        "another request's id": request_id not in (None, answer.request_id),
+        "a reason that is not on the list": {answer.reason, *(s.reason for s in answer.strategies)}
+        - _REASONS,
+        "participates without a strategy, or a strategy without the answer": answer.participate
+        != bool(yes),
         "a yes without a bid": any(s.bid is None or s.bid.value <= 0 for s in yes),
         "a no with a bid": any(s.bid for s in answer.strategies if not s.participate),
-        "no cache time": answer.ttl_s <= 0,
+        "a cache time that is not positive": answer.ttl_s <= 0,
     }
     return next((fault for fault, found in faults.items() if found), "")
 
 
-def read_tencent(status: int, body: bytes, request_id: str) -> Answer | str:
-    """Read an answer as Tencent does: an empty one would accept everything."""
-    if status != 200 or not body:  # noqa: PLR2004 - HTTP's OK
-        return f"status {status} with {len(body)} bytes"
+def read_tencent(status: int, body: bytes, request_id: str | None = None) -> Answer | str:
+    """Read an answer as Tencent does, or say how it would be misread.
+
+    Without a request id it may be the answer to any request.
+    """
+    if status != 200:  # noqa: PLR2004 - HTTP's OK
+        return f"status {status}"
+    if not body:
+        return "an empty body, which reads as a yes to everything"
     try:
         answer = RtaResponse.FromString(body)
-    except DecodeError as error:
-        return str(error)
+    except DecodeError:
+        return "not an RtaResponse"
     accepted = list(answer.out_target_id)
     weights = [t.user_weight_factor for t in answer.target_infos if t.user_weight_factor]
     faults = {
-        "another request's id": answer.request_id != request_id,
-        "accepts everything": answer.code == 0 and not accepted,
+        "another request's id": request_id not in (None, answer.request_id),
+        "code 0 without a target, which reads as a yes to everything": (
+            answer.code == 0 and not accepted
+        ),
         "a refusal that names strategies": answer.code != 0 and bool(accepted),
         "a weight that is ignored": any(not 0.2 <= w <= 5.0 for w in map(_float32, weights)),  # noqa: PLR2004 - Tencent's bounds
-        "no cache time": answer.response_cache_time <= 0,
     }
     fault = next((fault for fault, found in faults.items() if found), "")
     return fault or Answer(answer.code == 0, "", tuple(accepted), tuple(weights))

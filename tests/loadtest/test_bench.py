@@ -22,7 +22,7 @@ from loadtest.bench import (
     tables,
     targets,
 )
-from loadtest.checks import check_json
+from loadtest.checks import verdict
 from loadtest.constant import BODY
 from loadtest.prepare import ServiceCommand, World
 from loadtest.servers import free_port
@@ -60,7 +60,7 @@ async def ask(world: Any, question: dict[str, Any]) -> dict[str, Any]:
     ) as client:
         response = await client.post("/rta/json", json=question)
     assert response.status_code == 200
-    assert check_json(response.content) == ""
+    assert verdict("json", 200, response.content, 0.0) == ""
     answer: dict[str, Any] = response.json()
     return answer
 

@@ -1,0 +1,62 @@
+"""Settings in, parts out."""
+
+from pathlib import Path
+
+import pytest
+
+from rta_service import wiring
+from rta_service.config import Settings
+from rta_service.domain.errors import InvalidInput
+
+
+def test_the_command_line_wins_over_the_environment() -> None:
+    assert wiring.load_settings(workers=3, port=None).workers == 3
+
+
+def test_a_wrong_setting_is_named_as_its_variable() -> None:
+    with pytest.raises(InvalidInput, match="RTA_WORKERS"):
+        wiring.load_settings(workers=0)
+
+
+def test_settings_travel_to_children_as_their_environment(tmp_path: Path) -> None:
+    settings = wiring.load_settings(data_dir=tmp_path, redis_url="redis://h:1", workers=2)
+
+    environment = settings.as_environment()
+
+    assert environment["RTA_REDIS_URL"] == "redis://h:1"
+    assert environment["RTA_WORKERS"] == "2"
+    assert "RTA_PEPPER" not in environment
+
+
+def test_secrets_never_show_in_the_settings_own_words() -> None:
+    settings = Settings(pepper="a secret of mine", redis_url="redis://:secret@h")  # type: ignore[arg-type]  # pydantic turns text into secrets
+
+    assert "secret of mine" not in repr(settings)
+    assert ":secret@" not in repr(settings)
+
+
+def test_a_configured_store_is_used_as_it_is(tmp_path: Path) -> None:
+    settings = wiring.load_settings(data_dir=tmp_path, redis_url="redis://h:1")
+
+    with wiring.store_url(settings) as url:
+        assert url == "redis://h:1"
+
+
+def test_the_embedded_store_runs_for_as_long_as_it_is_needed(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url=None)
+
+    with wiring.store_url(settings) as outer, wiring.store_url(settings) as inner:
+        assert outer == inner
+        assert (tmp_path / "store.pid").exists()
+    assert not (tmp_path / "store.pid").exists()
+
+
+def test_two_hosts_with_one_pepper_hide_ids_alike(tmp_path: Path) -> None:
+    one, two = (
+        wiring.key_ring(Settings(data_dir=tmp_path / name, pepper="p" * 20))  # type: ignore[arg-type]  # see above
+        for name in "ab"
+    )
+
+    assert one.device_key("x") == two.device_key("x")
+    assert one.pepper_id == two.pepper_id
+    assert one.person_key("u", "x") != two.person_key("u", "x")
