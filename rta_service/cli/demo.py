@@ -1,10 +1,13 @@
 """`rta demo`: the main job end to end on a simulated marketplace."""
 
+import contextlib
 import signal
 import tempfile
+import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
@@ -34,6 +37,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Simulate a marketplace, build, train, publish, serve, and play the ad platforms."""
+    # end like Ctrl-C, so that the service and the folder go too
+    signal.signal(signal.SIGTERM, _interrupt)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rta-demo-")))
         settings = Settings(
@@ -90,6 +95,12 @@ def _print(document: dict[str, Any], curls: list[str], *, as_json: bool) -> None
         typer.echo("  " + line)
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def _wait_for_interrupt() -> None:
     stdout.print("\nserving until Ctrl-C")
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    signal.signal(signal.SIGINT, _interrupt)  # also where a shell made us ignore it
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()

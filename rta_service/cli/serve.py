@@ -53,6 +53,7 @@ def serve(
 
 def supervise(settings: Settings) -> int:
     """Run the supervisor until it is told to stop; gives its exit code."""
+    watch_parent(os.environ, settings.drain_s)  # whoever started us, such as the demo
     for name in ("pepper", "experiment_key", "control_token"):
         wiring.secret(settings, name)  # made once here, before the children race for them
     decisions = bind_listener(settings.host, settings.port)

@@ -20,6 +20,7 @@ from rta_service.domain.errors import StartupError
 from rta_service.simulation.client import run_load
 from rta_service.simulation.load import LoadPlan, LoadResult, PreparedRequest
 from rta_service.simulation.traffic import SimulatedRequest, encode_traffic
+from rta_service.supervisor.lifeline import PARENT_FD
 
 READY_S: Final = 60.0
 STOP_S: Final = 20.0
@@ -44,12 +45,15 @@ def running_service(settings: Settings, clock: Clock) -> Iterator[subprocess.Pop
     """
     command = [sys.executable, "-m", "rta_service", "serve"]
     log_path = settings.data_dir / "serve.log"
+    lifeline, ours = os.pipe()  # when this process dies, however, the service sees the end of it
+    environment = {**os.environ, **settings.as_environment(), PARENT_FD: str(lifeline)}
     with log_path.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command
             command,
             stdout=log,
             stderr=log,
-            env={**os.environ, **settings.as_environment()},
+            env=environment,
+            pass_fds=(lifeline,),
             start_new_session=True,
         )
     try:
@@ -59,6 +63,8 @@ def running_service(settings: Settings, clock: Clock) -> Iterator[subprocess.Pop
         words = log_path.read_text(errors="replace").strip().splitlines()[-5:]
         raise StartupError(f"{error}: {' | '.join(words)}") from error
     finally:
+        os.close(lifeline)
+        os.close(ours)
         process.terminate()
         try:
             process.wait(STOP_S)

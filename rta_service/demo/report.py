@@ -52,11 +52,8 @@ def document_of(
 
 def curl_lines(settings: Settings, played: Played, token: str) -> list[str]:
     """Give ready-to-paste commands that ask about people of this market."""
-    known = [r for r in played.requests if r.known and not r.is_ping]
-    json_request = next(r for r in known if r.platform == "json")
-    body = ENCODERS["json"](json_request).decode()
-    tencent_request = next(r for r in known if r.platform == "tencent")
-    coded = base64.b64encode(ENCODERS["tencent"](tencent_request)).decode()
+    body = _accepted(played, "json").decode()
+    coded = base64.b64encode(_accepted(played, "tencent")).decode()
     port, control = settings.port, settings.control_port
     bearer = f"-H 'Authorization: Bearer {token}'"
     return [
@@ -71,6 +68,14 @@ def curl_lines(settings: Settings, played: Played, token: str) -> list[str]:
         ),
         f"curl -s http://127.0.0.1:{control}/metrics {bearer}",
     ]
+
+
+def _accepted(played: Played, platform: str) -> bytes:
+    """Write the first request about someone known that got a yes, or the first at all."""
+    pairs = zip(played.requests, played.answers, strict=True)
+    asked = [(r, a) for r, a in pairs if r.platform == platform and isinstance(a, Answer)]
+    liked = [r for r, a in asked if a.participate and r.known]
+    return ENCODERS[platform](liked[0] if liked else asked[0][0])
 
 
 def show(document: Json, console: Console) -> None:
