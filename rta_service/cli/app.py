@@ -1,5 +1,6 @@
 """The command tree and the one place that turns errors into messages and exit codes."""
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -13,6 +14,8 @@ from rta_service.domain.errors import DegradedError, InvalidInput, InvalidReques
 
 EXIT_WRONG_INPUT = 2
 EXIT_FAILED = 3
+
+LIGHTGBM_LIBRARY = re.compile(r"lib[gi]?omp|lib_lightgbm")
 
 app = typer.Typer(
     name="rta",
@@ -75,6 +78,18 @@ def run(command: Callable[[], Any]) -> int:
     except (DegradedError, RTAError) as error:
         stderr.print(
             f"failed: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True
+        )
+        return EXIT_FAILED
+    except OSError as error:
+        if not LIGHTGBM_LIBRARY.search(str(error)):
+            raise
+        stderr.print(
+            f"failed: LightGBM's system library is missing ({error}). Debian, Ubuntu: apt-get "
+            "install libgomp1; Fedora: dnf install libgomp; macOS: brew install libomp",
+            style="bold red",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         return EXIT_FAILED
     except SystemExit as stop:

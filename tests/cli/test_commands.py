@@ -40,7 +40,11 @@ def test_the_version_is_printed() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(InvalidInput("no such day", "--as-of"), EXIT_WRONG_INPUT), (StoreUnavailable("gone"), 3)],
+    [
+        (InvalidInput("no such day", "--as-of"), EXIT_WRONG_INPUT),
+        (StoreUnavailable("gone"), EXIT_FAILED),
+        (OSError("libgomp.so.1: cannot open shared object file"), EXIT_FAILED),
+    ],
 )
 def test_errors_become_one_line_and_an_exit_code(
     error: Exception, code: int, capfd: pytest.CaptureFixture[str]
