@@ -7,6 +7,9 @@ from typing import Any, Final
 
 import uvicorn
 
+from rta_service.web.lane import Lane
+from rta_service.web.protocol import lane_protocol
+
 _KEEP_ALIVE_S: Final = 75
 """Longer than the idle time of usual load balancers, so that they close first."""
 
@@ -30,7 +33,7 @@ def serve(app: Any, listener: socket.socket, on_ready: Callable[[], None], drain
     """Serve until SIGTERM, then finish what is in flight within `drain_s`."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=lane_protocol(app) if isinstance(app, Lane) else "httptools",
         loop="uvloop",
         lifespan="on",
         access_log=False,
