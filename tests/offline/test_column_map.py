@@ -55,7 +55,7 @@ def test_event_words_may_mean_ours_or_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ("[colums]\n", ":1", "unknown key 'colums'"),
+        ("[columnz]\n", ":1", "unknown key 'columnz'"),
         ("columns = 3\n", ":1", "must be a section"),
         ('[columns]\nts = "t"\ndevise_id = "d"\n', ":3", r"unknown key 'devise_id' in \[columns\]"),
         ("[columns]\nts = 3\n", ":2", "ts must be a column name"),
