@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -113,6 +114,9 @@ def play(
             progress.update(step, completed=index)
 
     plan = LoadPlan(connections=32, rate_per_s=rate_per_s, duration_s=60.0)
+    gc.collect()
+    gc.freeze()  # the world is in this process: collecting it would stall the generator for 0.1 s
     load = asyncio.run(run_load(("127.0.0.1", port), prepared, plan, on_answer))
+    gc.unfreeze()
     progress.update(step, completed=len(requests))
     return Played(requests, answers, load)
