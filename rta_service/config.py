@@ -70,6 +70,13 @@ class Settings(BaseSettings):
         """Where the running processes keep their metric cells."""
         return self.data_dir / "run"
 
+    @property
+    def place(self) -> str:
+        """Name the store for messages, without its password."""
+        if self.redis_url is None:
+            return f"namespace {self.namespace} in data folder {self.data_dir.resolve()}"
+        return f"namespace {self.namespace} in the store of RTA_REDIS_URL / --redis-url"
+
     def as_environment(self) -> dict[str, str]:
         """Write every setting as the environment variable that a child process reads."""
         values = {name: getattr(self, name) for name in type(self).model_fields}

@@ -7,9 +7,10 @@ snapshot), and only then does the pointer move.
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -19,7 +20,7 @@ from rta_service.domain.clock import Clock
 from rta_service.domain.errors import InvalidInput, StartupError
 from rta_service.domain.platform import PlatformInfo
 from rta_service.domain.release import ModelRef, Release, SnapshotManifest, Staged
-from rta_service.domain.strategy import Strategy
+from rta_service.domain.strategy import Goal, OptimisedEvent, Strategy
 from rta_service.features import FEATURES
 from rta_service.online.live_release import LiveRelease, assemble, bind, mean_name
 from rta_service.online.reach import (
@@ -33,7 +34,8 @@ from rta_service.online.reach import (
 )
 from rta_service.online.strategy_file import parse
 from rta_service.scoring.check import check_models
-from rta_service.scoring.model_set import ModelSet, load_model_set
+from rta_service.scoring.head import Head
+from rta_service.scoring.model_set import ONE, ModelSet, ValueRule, load_model_set
 from rta_service.stores.redis import AdminClient, AsyncClient
 from rta_service.stores.releases import AsyncReleaseReader, ReleaseStore, new_release_id
 from rta_service.stores.snapshots import fetch_manifest, sample_records
@@ -75,6 +77,8 @@ def publish(shelf: Shelf, change: Change, now_ms: int) -> Release | Staged:
     Before the first release, parts are kept until there is one of each. Raises InvalidInput,
     ModelRefused or StartupError naming what is wrong; the current release then goes on.
     """
+    if change.snapshot_id:
+        snapshot_of(shelf, change.snapshot_id)
     current = shelf.releases.current()
     parts = _merged(shelf, change, current)
     if current is None:
@@ -124,7 +128,7 @@ def load(shelf: Shelf, release_id: str) -> LiveRelease:
     release = shelf.releases.get(release_id)
     if release is None:
         raise StartupError(f"release {release_id} is not in the store")
-    snapshot = _snapshot(shelf, release)
+    snapshot = snapshot_of(shelf, release.snapshot_id)
     models = load_model_set(shelf.models_folder, release.models)
     live = assemble(release, snapshot, models, _strategies(shelf, release), shelf.platforms)
     for bound in live.bound.values():
@@ -140,33 +144,67 @@ def load(shelf: Shelf, release_id: str) -> LiveRelease:
 def mean_values(shelf: Shelf, release: Release, now_s: int) -> dict[str, float]:
     """Measure each strategy's mean value on each of its platforms, by `mean_name`."""
     models = load_model_set(shelf.models_folder, release.models)
-    sample = sample_snapshot(shelf, _snapshot(shelf, release), now_s)
+    sample = sample_snapshot(shelf, snapshot_of(shelf, release.snapshot_id), now_s)
+    return {
+        mean_name(strategy.strategy_id, info.name): _mean(strategy, info, models, sample)
+        for strategy in _strategies(shelf, release)
+        for info in _platforms_of(shelf, strategy)
+    }
+
+
+def check_strategies(shelf: Shelf, strategies: Sequence[Strategy], now_s: int) -> dict[str, Reach]:
+    """Try strategies as a publication would, on the parts that are there; measure their reach.
+
+    The parts are those that decide now, or before the first release those kept for it; without
+    a snapshot there is no reach. Raises InvalidInput.
+    """
+    base = shelf.releases.current() or shelf.releases.staged()
+    models = load_model_set(shelf.models_folder, base.models) if base.models else None
+    sample = None
+    if base.snapshot_id:
+        sample = sample_snapshot(shelf, snapshot_of(shelf, base.snapshot_id), now_s)
+    for strategy in strategies:
+        for info in _platforms_of(shelf, strategy):
+            if models is not None and sample is not None:
+                _mean(strategy, info, models, sample)
+            else:
+                bind(strategy, info, models or _Untrained(), math.nan)
+    return {s.strategy_id: reach(s, sample) for s in strategies} if sample else {}
+
+
+class _Untrained:
+    """Stands for models that are still to come: nothing is missing yet."""
+
+    heads: Mapping[str, Head] = MappingProxyType({})
+
+    def value_rule(self, _goal: Goal, _event: OptimisedEvent) -> ValueRule:
+        return ONE
+
+
+def _mean(strategy: Strategy, info: PlatformInfo, models: ModelSet, sample: Sample) -> float:
     contexts = traffic_contexts(models)
-    means: dict[str, float] = {}
-    for strategy in _strategies(shelf, release):
-        for info in shelf.platforms:
-            if info.name not in strategy.bindings:
-                continue
-            bound = bind(strategy, info, models, math.nan)
-            here = tuple(c for c in contexts if c.platform == info.code) or contexts
-            mean = mean_value(bound, models, sample, here)
-            if not mean > 0:
-                raise InvalidInput(
-                    "reaches no device of the snapshot that is worth anything, so no bid can be "
-                    "weighed: widen its audience",
-                    f"strategy {strategy.strategy_id} on {info.name}",
-                )
-            means[mean_name(strategy.strategy_id, info.name)] = mean
-    return means
+    here = tuple(c for c in contexts if c.platform == info.code) or contexts
+    mean = mean_value(bind(strategy, info, models, math.nan), models, sample, here)
+    if not mean > 0:
+        raise InvalidInput(
+            "reaches no device of the snapshot that is worth anything, so no bid can be weighed: "
+            "widen its audience",
+            f"strategy {strategy.strategy_id} on {info.name}",
+        )
+    return mean
 
 
-def reaches(shelf: Shelf, strategies: Sequence[Strategy], now_s: int) -> dict[str, Reach]:
-    """Judge a sample of the current snapshot for each strategy; empty without a release."""
-    current = shelf.releases.current()
-    if current is None:
-        return {}
-    sample = sample_snapshot(shelf, _snapshot(shelf, current), now_s)
-    return {s.strategy_id: reach(s, sample) for s in strategies}
+def _platforms_of(shelf: Shelf, strategy: Strategy) -> list[PlatformInfo]:
+    """Give the platforms a strategy is bound to; raises InvalidInput for one we don't speak."""
+    installed = {info.name: info for info in shelf.platforms}
+    for name in strategy.bindings:
+        if name not in installed:
+            raise InvalidInput(
+                f"bound to {name!r}, which this service does not speak; it speaks "
+                f"{', '.join(installed)}",
+                f"strategy {strategy.strategy_id}",
+            )
+    return [installed[name] for name in strategy.bindings]
 
 
 def sample_snapshot(shelf: Shelf, snapshot: SnapshotManifest, now_s: int) -> Sample:
@@ -181,17 +219,17 @@ def traffic_contexts(models: ModelSet) -> tuple[Context, ...]:
     return tuple(Context(*c) for c in seen) or ANY_CONTEXT
 
 
-def _snapshot(shelf: Shelf, release: Release) -> SnapshotManifest:
-    snapshot = fetch_manifest(shelf.client, shelf.namespace, release.snapshot_id)
+def snapshot_of(shelf: Shelf, snapshot_id: str) -> SnapshotManifest:
+    """Give a loaded snapshot's manifest; raises StartupError when it can't serve here."""
+    snapshot = fetch_manifest(shelf.client, shelf.namespace, snapshot_id)
     if snapshot is None:
         raise StartupError(
-            f"snapshot {release.snapshot_id} is not in the store: publish it again "
-            "(rta profiles publish)"
+            f"snapshot {snapshot_id} is not in the store: publish it again (rta profiles publish)"
         )
     if snapshot.pepper_id != shelf.pepper_id:
         raise StartupError(
-            f"snapshot {snapshot.snapshot_id} hides ids under another pepper: "
-            "build it with the pepper of this service"
+            f"snapshot {snapshot.snapshot_id} hides ids under another pepper: build it with the "
+            "pepper of this service (RTA_PEPPER, or the same data folder)"
         )
     return snapshot
 

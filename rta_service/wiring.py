@@ -18,6 +18,7 @@ from rta_service.config import Settings
 from rta_service.device_key import KEY_BYTES, KeyRing
 from rta_service.domain.clock import Clock, SystemClock
 from rta_service.domain.errors import DegradedError, InvalidInput, RTAError, StoreUnavailable
+from rta_service.domain.reason import ReasonCode
 from rta_service.domain.request import AdRequest
 from rta_service.online.batcher import Batcher, BatchLimits
 from rta_service.online.explain import explain
@@ -108,13 +109,20 @@ def deciding(settings: Settings, url: str, process: str) -> Deciding:
     pipeline = Pipeline(reader, key_ring(settings), clock)
     telemetry = Telemetry.open(settings.run_dir, process)
 
+    said = ""
+
     def report(release_id: str, error: RTAError | None) -> None:
-        live = pipeline.live
-        if error is None and live is not None:
-            telemetry.release_taken(live.release.created_at_ms)
+        nonlocal said
+        away = isinstance(error, StoreUnavailable)
+        pipeline.absence = ReasonCode.STORE_UNAVAILABLE if away else ReasonCode.NO_RELEASE
+        if error is None and pipeline.live is not None:
+            telemetry.release_taken(pipeline.live.release.created_at_ms)
         elif error is not None and release_id:
             telemetry.count_release_refused()
-            say("release_refused", clock, release=release_id, error=str(error))
+        event = "release_taken" if error is None else "release_refused"
+        event = "store_unavailable" if away else event
+        if said != (said := f"{event} {release_id} {error or ''}"):
+            say(event, clock, process=process, release=release_id, error=str(error or ""))
 
     source = StoredReleases(watch_client(url), shelf(settings, url))
     watcher = ReleaseWatcher(source, pipeline, settings.release_poll_ms / 1000, report)

@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 stderr = Console(stderr=True)
-stdout = Console()
+stdout = Console(width=None if sys.stdout.isatty() else 120)  # a pipe need not cut at 80
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 

@@ -79,7 +79,8 @@ def _run(
     totals = read_all(settings.run_dir)
     document = report.document_of(made, played, oracle, totals, checks)
     token = wiring.secret(settings, "control_token").decode()
-    _print(document, report.curl_lines(settings, played, token), as_json=as_json)
+    curls = report.curl_lines(settings, played, token)
+    _print(document, curls, as_json=as_json)
     return bool(document["passed"])
 
 

@@ -97,7 +97,7 @@ def list_models(data: DataDir = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"models": [msgspec.to_builtins(m) for m in manifests]})
         return
-    table = Table("model", "version", "rows", "positives", "AUC", "log loss", "PCOC")
+    table = _models_table()
     for manifest in manifests:
         seen = manifest.evaluation
         figures = (f"{seen.auc:.3f}", f"{seen.log_loss:.4f}", f"{seen.pcoc:.3f}")
@@ -106,9 +106,18 @@ def list_models(data: DataDir = None, as_json: AsJson = False) -> None:
     stdout.print(table)
 
 
+def _models_table() -> Table:
+    table = Table()
+    for name in ("model", "version"):
+        table.add_column(name, overflow="fold")
+    for name in ("rows", "positives", "AUC", "log loss", "PCOC"):
+        table.add_column(name, justify="right")
+    return table
+
+
 def show_training(document: dict[str, Any]) -> None:
     """Print what became of every head."""
-    table = Table("model", "version", "rows", "positives", "AUC", "log loss", "PCOC")
+    table = _models_table()
     for name, head in document["heads"].items():
         if not head["trained"]:
             table.add_row(name, f"not trained: {head['reason']}")

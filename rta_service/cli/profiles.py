@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from rta_service import releasing, wiring
-from rta_service.cli.app import app, counting, progress, stdout
+from rta_service.cli.app import app, counting, progress, stderr, stdout
 from rta_service.cli.options import (
     AsJson,
     AsOf,
@@ -22,12 +22,13 @@ from rta_service.cli.options import (
 from rta_service.cli.release import print_json, report_change
 from rta_service.device_key import canonical_md5
 from rta_service.domain.device import IdForm, IdKind
-from rta_service.domain.errors import InvalidInput, StartupError
+from rta_service.domain.errors import InvalidInput
 from rta_service.domain.thresholds import DAY_S
+from rta_service.domain.user import ValueTier
 from rta_service.online.explain import describe_record
 from rta_service.record import stage_at, unpack
 from rta_service.releasing import Change
-from rta_service.stores.snapshots import LoadOptions, fetch_manifest, find_record, load_snapshot
+from rta_service.stores.snapshots import LoadOptions, find_record, load_snapshot
 
 profiles_app = typer.Typer(help="User records: who a device is.", no_args_is_help=True)
 app.add_typer(profiles_app, name="profiles")
@@ -85,6 +86,10 @@ def publish(
     with open_shelf(settings) as shelf, progress(quiet=as_json) as bars:
         bar = counting(bars, "loading records")
         manifest = load_snapshot(shelf.client, shelf.namespace, folder, options, bar)
+        stderr.print(
+            f"snapshot {manifest.snapshot_id}: {manifest.devices:,} devices loaded and verified",
+            highlight=False,
+        )
         change = Change(snapshot_id=manifest.snapshot_id, note=f"snapshot {manifest.snapshot_id}")
         outcome = releasing.publish(shelf, change, now_ms())
     report_change(outcome, as_json=as_json)
@@ -109,14 +114,14 @@ def show(
     with open_shelf(settings) as shelf:
         current = shelf.releases.current()
         snapshot_id = (current or shelf.releases.staged()).snapshot_id
-        manifest = fetch_manifest(shelf.client, shelf.namespace, snapshot_id)
-        if manifest is None:
-            raise StartupError("no snapshot is loaded: rta profiles publish DIR")
+        if not snapshot_id:
+            raise InvalidInput(f"no snapshot was published yet ({settings.place})", "profiles")
+        manifest = releasing.snapshot_of(shelf, snapshot_id)
         found = find_record(shelf.client, shelf.namespace, manifest, key)
     if found is None:
-        taken = "as it was given" if form else "a 32-digit id for an MD5, any other for raw"
         raise InvalidInput(
-            f"unknown to snapshot {snapshot_id}; it was taken {taken} (--kind, --form)",
+            f"unknown to snapshot {snapshot_id}. 32 hex digits are taken for an MD5, anything "
+            "else as raw; say otherwise with --kind and --form",
             f"device {key.hex()}",
         )
     record = unpack(found)
@@ -125,6 +130,7 @@ def show(
         "snapshot": snapshot_id,
         "stage": stage_at(record, now_s, manifest.thresholds).label,
         "stage_as_of_snapshot": stage_at(record, manifest.as_of_s, manifest.thresholds).label,
+        "tier": ValueTier(record.tier).label,
         **describe_record(record, now_s),
     }
     if as_json:

@@ -1,11 +1,11 @@
 """`rta release`: what decides now, what did before, and going back."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.table import Table
 
 from rta_service.cli.app import app, stdout
 from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, open_shelf, settings_of
@@ -24,8 +24,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the release that decides, and those before it."""
-    with open_shelf(settings_of(data, redis_url)) as shelf:
+    settings = settings_of(data, redis_url)
+    with open_shelf(settings) as shelf:
         releases = shelf.releases.history(history)
+    if not releases and not as_json:
+        raise InvalidInput(f"no release was published yet ({settings.place})", "release")
     print_releases(releases, as_json=as_json)
 
 
@@ -55,14 +58,19 @@ def print_releases(releases: list[Release], *, as_json: bool) -> None:
     if as_json:
         print_json({"releases": [msgspec.to_builtins(r) for r in releases]})
         return
-    if not releases:
-        raise InvalidInput("no release was published yet", "release")
-    table = Table("release", "snapshot", "models", "strategies", "note")
-    for release in releases:
+    for index, release in enumerate(releases):
+        made = datetime.fromtimestamp(release.created_at_ms // 1000, UTC)
+        now = "  (decides now)" if index == 0 else ""
+        typer.echo(f"{release.release_id}  {made:%Y-%m-%d %H:%M:%S} UTC{now}")
         models = ", ".join(f"{m.name} {m.version}" for m in release.models)
-        parts = (release.release_id, release.snapshot_id, models, release.strategies_id)
-        table.add_row(*parts, release.note)
-    stdout.print(table)
+        details = {
+            "snapshot": release.snapshot_id,
+            "strategies": release.strategies_id,
+            "models": models,
+            "note": release.note,
+        }
+        for name, value in details.items():
+            typer.echo(f"  {name:<11}{value}")
 
 
 def print_json(document: Any) -> None:

@@ -28,7 +28,7 @@ def check(
     """Check a strategies file, and show whom it reaches on the current snapshot."""
     strategies = parse(read_text(file), str(file))
     with open_shelf(settings_of(data, redis_url)) as shelf:
-        reaches = releasing.reaches(shelf, strategies, now_ms() // 1000)
+        reaches = releasing.check_strategies(shelf, strategies, now_ms() // 1000)
     if as_json:
         ids = [s.strategy_id for s in strategies]
         shown = {name: reach._asdict() for name, reach in reaches.items()}
@@ -36,7 +36,7 @@ def check(
         return
     stdout.print(f"{file}: {len(strategies)} strategies, no errors", markup=False)
     if not reaches:
-        stdout.print("no release yet, so no snapshot to measure their reach on")
+        stdout.print("no snapshot is published yet, so there is nothing to measure their reach on")
     for name, reach in reaches.items():
         _show_reach(name, reach)
 
@@ -57,11 +57,12 @@ def publish(
 @strategies_app.command()
 def show(data: DataDir = None, redis_url: RedisUrl = None) -> None:
     """Print the strategies that decide now, as they were published."""
-    with open_shelf(settings_of(data, redis_url)) as shelf:
+    settings = settings_of(data, redis_url)
+    with open_shelf(settings) as shelf:
         current = shelf.releases.current()
         text = shelf.releases.get_strategies(current.strategies_id) if current else None
     if text is None:
-        raise InvalidInput("no release was published yet", "strategies")
+        raise InvalidInput(f"no release was published yet ({settings.place})", "strategies")
     typer.echo(text, nl=False)
 
 

@@ -90,12 +90,13 @@ def judge(played: Played, oracle: Oracle, release_id: str) -> list[Check]:
         for who, answer in zip(people, played.answers, strict=True)
         if isinstance(answer, Answer)
     ]
-    named = {answer.release for _, answer in pairs if answer.reason}
+    told = [(who, answer) for who, answer in pairs if answer.reason]  # the json platform's
+    named = {answer.release for _, answer in told}
     return [
         Check("every answer is valid for its platform", not invalid, _list(invalid) or "all"),
         Check("every request was answered", not unanswered, f"{unanswered} unanswered"),
         Check("no connection failed", not played.load.errors, _list(played.load.errors) or "none"),
-        Check("under 1 % of answers were degraded", *_few(_degraded(pairs), len(pairs))),
+        Check("under 1 % of answers were degraded", *_few(_degraded(told), len(told))),
         Check("the filtered are of the filtered kind", *_none(_wrongly_filtered(pairs))),
         Check("nobody below tier B was woken", *_none(_wrongly_woken(pairs))),
         Check("nobody of tier X was bid for", *_none(_bid_for_x(pairs))),
@@ -138,7 +139,7 @@ def _bid_for_x(pairs: Pairs) -> int:
 def _both_happen(pairs: Pairs) -> tuple[bool, str]:
     filtered = sum(answer.reason in _FILTERED for _, answer in pairs)
     woken = sum(answer.reason == ReasonCode.WOKEN.label for _, answer in pairs)
-    return filtered > 0 and woken > 0, f"{filtered} filtered, {woken} woken"
+    return filtered > 0 and woken > 0, f"{filtered} filtered, {woken} woken of the json answers"
 
 
 def _none(count: int) -> tuple[bool, str]:
@@ -146,7 +147,8 @@ def _none(count: int) -> tuple[bool, str]:
 
 
 def _few(count: int, total: int) -> tuple[bool, str]:
-    return count < max(total * MAX_DEGRADED_SHARE, 1), f"{count} of {total}"
+    held = count < max(total * MAX_DEGRADED_SHARE, 1)
+    return held, f"{count} of {total} json answers"
 
 
 def _list(counts: Mapping[str, int]) -> str:

@@ -61,6 +61,8 @@ class Pipeline:
 
     def __init__(self, reader: ProfileReader, keys: KeyRing, clock: Clock) -> None:
         self.live: LiveRelease | None = None
+        self.absence = ReasonCode.NO_RELEASE
+        """Why there is no live release: none was published, or the store could not be asked."""
         self._reader = reader
         self._keys = keys
         self._clock = clock
@@ -69,7 +71,7 @@ class Pipeline:
         """Answer a batch before a deadline on the monotonic clock. Never raises."""
         live = self.live
         if live is None:
-            return BatchOutcome([decline_all(r, ReasonCode.NO_RELEASE) for r in batch])
+            return BatchOutcome([decline_all(r, self.absence) for r in batch])
         try:
             return await self._decide(live, batch, deadline_s)
         except SnapshotMissing as error:

@@ -83,12 +83,30 @@ def parse(text: str, name: str = "strategies") -> tuple[Strategy, ...]:
         forms = msgspec.convert(document, _File).strategy
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
+        message += _allowed(path)
         raise InvalidInput(message, _place(text, name, _full_path(path, message))) from error
     strategies = tuple(
         _strategy(form, _Where(text, name, index)) for index, form in enumerate(forms)
     )
     _check_unique(strategies, text, name)
     return strategies
+
+
+def _allowed(path: str) -> str:
+    """List the words a field takes, where it takes only some."""
+    field = re.sub(r"\[[^]]*\]|`", "", path.rpartition(".")[2])
+    words = _WORDS.get(field, ())
+    return f"; one of: {', '.join(words)}" if words else ""
+
+
+_WORDS: Final = {
+    "optimises": tuple(OptimisedEvent),
+    "goal": tuple(Goal),
+    "answer": tuple(BidKind),
+    "degraded": tuple(DegradedChoice),
+    "funnel": tuple(FunnelRule),
+    "id": ("1 to 32 letters, digits, _ and -",),
+}
 
 
 class _Where(msgspec.Struct):

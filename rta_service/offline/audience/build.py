@@ -102,6 +102,7 @@ def build_profiles(  # noqa: PLR0913, PLR0917 - source, target, choices, secrets
             keys_sha256=hashes[0],
             records_sha256=hashes[1],
         )
+        warnings += labels.stale_warning(device_records, log.as_of_s, now_ms // 1000, thresholds)
         report = _report(log, manifest, warnings)
         write_manifest(out, manifest)
         (out / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(report.to_json())))

@@ -1,14 +1,17 @@
 """From features and thresholds to stage, segment and tier: what records and reports say."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rta_service.domain.thresholds import Thresholds
+from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.domain.user import LifecycleStage, RFMSegment, Role, ValueTier
 from rta_service.record import FLAG_OPTED_OUT, Records, rfm_codes, stages_at
+
+STALE_DAYS: Final = 2
+"""A daily build is never this old."""
 
 Columns = Mapping[str, NDArray[np.int64]]
 """The columns of history.record_columns as arrays of one length."""
@@ -42,6 +45,23 @@ def tier_codes(columns: Columns, thresholds: Thresholds) -> NDArray[np.int64]:
     ]
     tiers = (ValueTier.X, ValueTier.S, ValueTier.A, ValueTier.B, ValueTier.C)
     return np.select(conditions, [int(tier) for tier in tiers], default=int(ValueTier.D))
+
+
+def stale_warning(
+    records: Records, as_of_s: int, now_s: int, thresholds: Thresholds
+) -> tuple[str, ...]:
+    """Say what an old log means: stages are derived when records are read, not when built."""
+    age_days = (now_s - as_of_s) / DAY_S
+    if age_days < STALE_DAYS:
+        return ()
+    now = stages_at(records, now_s, thresholds)
+    churned = np.count_nonzero(now == int(LifecycleStage.CHURNED)) / max(len(records), 1)
+    return (
+        (
+            f"the log ends {age_days:.0f} days ago: read now, {churned:.0%} of the devices count as "
+            "churned, since stages follow from idle time at the moment of reading"
+        ),
+    )
 
 
 def stage_counts(records: Records, as_of_s: int, thresholds: Thresholds) -> dict[str, int]:
