@@ -50,14 +50,20 @@ def demo(
             workers=workers,
             namespace="demo",
         )
-        passed = _run(settings, (devices, seed, requests), stack, as_json=as_json)
+        asked = (devices, seed, requests)
+        passed = _run(settings, asked, stack, as_json=as_json, stays=not leave)
         if not leave:
             _wait_for_interrupt()
     raise typer.Exit(0 if passed else 1)
 
 
 def _run(
-    settings: Settings, size: tuple[int, int, int], stack: ExitStack, *, as_json: bool
+    settings: Settings,
+    size: tuple[int, int, int],
+    stack: ExitStack,
+    *,
+    as_json: bool,
+    stays: bool,
 ) -> bool:
     from rta_service.demo import judging, play, report, world
     from rta_service.simulation.traffic import TrafficOptions, simulate_traffic
@@ -79,7 +85,8 @@ def _run(
     totals = read_all(settings.run_dir)
     document = report.document_of(made, played, oracle, totals, checks)
     token = wiring.secret(settings, "control_token").decode()
-    curls = report.curl_lines(settings, played, token)
+    # what nothing answers any more is not worth printing
+    curls = report.curl_lines(settings, played, token) if stays or as_json else []
     _print(document, curls, as_json=as_json)
     return bool(document["passed"])
 
@@ -91,7 +98,8 @@ def _print(document: dict[str, Any], curls: list[str], *, as_json: bool) -> None
         print_json({**document, "curl": curls})
         return
     report.show(document, stdout)
-    stdout.print("\ntry it yourself:")
+    if curls:
+        stdout.print("\ntry it yourself:")
     for line in curls:
         typer.echo("  " + line)
 

@@ -12,7 +12,9 @@ from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, open_shel
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.release import Release, Staged
 
-release_app = typer.Typer(help="What decides now; publish and roll back.", no_args_is_help=True)
+release_app = typer.Typer(
+    help="What decides now and what did before; roll back.", no_args_is_help=True
+)
 app.add_typer(release_app, name="release")
 
 

@@ -12,7 +12,7 @@ from rta_service import __version__
 from rta_service.cli import commands
 from rta_service.cli.app import EXIT_FAILED, EXIT_WRONG_INPUT, app as command_tree, run
 from rta_service.demo.world import World
-from rta_service.domain.errors import InvalidInput, StoreUnavailable
+from rta_service.domain.errors import InvalidInput, StartupError, StoreUnavailable
 
 assert commands.serve is not None  # importing it hangs the subcommands in
 
@@ -155,3 +155,64 @@ goal = "trade"
 target_cpa = 35.0
 answer = "weight"
 """
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('{ json = "a" }', '{ openrtb = "a" }', "does not speak; it speaks json, tencent"),
+        ('answer = "weight"', 'answer = "wait"', "one of: weight, cpa, cpc, cpm"),
+        ('{ json = "a" }\n', '{ tencent = "a" }\nbounds = [6.0, 9.0]\n', "bounds"),
+    ],
+)
+def test_check_refuses_what_a_publication_would(
+    rta: Rta, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    strategies = tmp_path / "strategies.toml"
+    strategies.write_text(STRATEGIES.replace(old, new))
+
+    with pytest.raises(InvalidInput, match=message):
+        rta("strategies", "check", strategies)
+
+
+def test_check_measures_on_the_parts_kept_for_the_first_release(
+    rta: Rta, made_world: World, tmp_path: Path
+) -> None:
+    strategies = tmp_path / "strategies.toml"
+    rta("profiles", "build", made_world.events, "--out", tmp_path / "s")
+    rta("profiles", "publish", tmp_path / "s")
+    rta("models", "publish", made_world.events.parent / "trained")
+    strategies.write_text(
+        STRATEGIES + '[strategy.audience]\nstages = ["churned"]\nwake_tiers = []\n'
+    )
+
+    with pytest.raises(InvalidInput, match="reaches no device"):
+        rta("strategies", "check", strategies)
+    strategies.write_text(STRATEGIES)
+    assert json.loads(rta("strategies", "check", strategies, "--json").stdout)["reach"]["a"]
+
+
+def test_a_snapshot_under_another_pepper_is_refused_at_once(
+    rta: Rta, made_world: World, tmp_path: Path
+) -> None:
+    rta("profiles", "build", made_world.events, "--out", tmp_path / "s", "--data", tmp_path / "x")
+
+    with pytest.raises(StartupError, match="another pepper"):
+        rta("profiles", "publish", tmp_path / "s")
+
+
+def test_people_see_whole_release_ids_and_which_one_decides(
+    rta: Rta, made_world: World, tmp_path: Path
+) -> None:
+    rta("profiles", "build", made_world.events, "--out", tmp_path / "s")
+    rta("profiles", "publish", tmp_path / "s")
+    rta("models", "publish", made_world.events.parent / "trained")
+    (tmp_path / "strategies.toml").write_text(STRATEGIES)
+    rta("strategies", "publish", tmp_path / "strategies.toml")
+
+    releases = json.loads(rta("release", "show", "--json").stdout)["releases"]
+    shown = rta("release", "show").stdout
+
+    assert shown.startswith(releases[0]["release_id"])
+    assert "(decides now)" in shown
+    assert all(model["version"] in shown for model in releases[0]["models"])

@@ -261,7 +261,11 @@ async def test_without_a_release_every_answer_is_a_plain_no(kit: Any) -> None:
 
     decision = await _one(pipeline, kit.a_request(kit.md5_of(1)))
 
+    pipeline.absence = ReasonCode.STORE_UNAVAILABLE
+    unasked = await _one(pipeline, kit.a_request(kit.md5_of(1)))
+
     assert (decision.participate, decision.reason) == (False, ReasonCode.NO_RELEASE)
+    assert unasked.reason is ReasonCode.STORE_UNAVAILABLE
     assert (decision.ttl_s, decision.versions) == (60, NO_VERSIONS)
     assert pipeline.degrade(kit.a_request(kit.md5_of(1)), ReasonCode.OVERLOADED).reason is (
         ReasonCode.OVERLOADED

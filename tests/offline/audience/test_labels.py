@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from rta_service.domain.thresholds import Thresholds
+from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.domain.user import Role, ValueTier
-from rta_service.offline.audience.labels import tier_codes
-from rta_service.record import FLAG_OPTED_OUT
+from rta_service.offline.audience.labels import stale_warning, tier_codes
+from rta_service.record import FLAG_OPTED_OUT, pack_columns
 
 CUTS = Thresholds(10, 20, 5, 3, 900, tier_s_cents=5000, tier_a_cents=900, tier_b_cents=200)
 
@@ -37,3 +37,16 @@ def tier(**facts: int) -> ValueTier:
 )
 def test_a_tier_follows_from_money_and_role(facts: dict[str, int], expected: ValueTier) -> None:
     assert tier(**facts) is expected
+
+
+def test_an_old_log_warns_that_its_people_have_churned_by_now() -> None:
+    as_of_s = 1_700_000_000
+    records = pack_columns({"last_active_at": np.array([as_of_s - 100, as_of_s - 15])})
+    cuts = Thresholds(10, 3 * DAY_S, 5, 3, 900, 5000, 900, 200)
+
+    fresh = stale_warning(records, as_of_s, as_of_s + DAY_S, cuts)
+    old = stale_warning(records, as_of_s, as_of_s + 5 * DAY_S, cuts)
+
+    assert fresh == ()
+    assert "ends 5 days ago" in old[0]
+    assert "100% of the devices" in old[0]
