@@ -7,7 +7,7 @@ snapshot), and only then does the pointer move.
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -244,8 +244,8 @@ def _strategies(shelf: Shelf, release: Release) -> tuple[Strategy, ...]:
 class StoredReleases:
     """Finds releases in the store and makes them ready off the event loop."""
 
-    def __init__(self, client: AsyncClient, shelf: Shelf) -> None:
-        self._reader = AsyncReleaseReader(client, shelf.namespace)
+    def __init__(self, client: AsyncClient, namespace: str, shelf: Callable[[], Shelf]) -> None:
+        self._reader = AsyncReleaseReader(client, namespace)
         self._shelf = shelf
 
     async def current_id(self) -> str:
@@ -254,24 +254,24 @@ class StoredReleases:
 
     async def load(self, release_id: str) -> LiveRelease:
         """Load a release in a thread; raises RTAError when a part is not right."""
-        return await asyncio.to_thread(load, self._shelf, release_id)
+        return await asyncio.to_thread(lambda: load(self._shelf(), release_id))
 
 
 class Desk:
     """What the control port may do with releases."""
 
-    def __init__(self, shelf: Shelf, clock: Clock) -> None:
-        self._releases = shelf.releases
+    def __init__(self, shelf: Callable[[], Shelf], clock: Clock) -> None:
+        self._shelf = shelf
         self._clock = clock
 
     def current(self) -> Release | None:
         """Give the release that the pointer names."""
-        return self._releases.current()
+        return self._shelf().releases.current()
 
     def history(self, count: int) -> list[Release]:
         """Give the newest releases, the current one first."""
-        return self._releases.history(count)
+        return self._shelf().releases.history(count)
 
     def rollback(self) -> Release:
         """Let the release before the current one decide again."""
-        return self._releases.rollback(self._clock.now_ms())
+        return self._shelf().releases.rollback(self._clock.now_ms())

@@ -72,8 +72,7 @@ def store_url(settings: Settings) -> Iterator[str]:
     try:
         yield url
     finally:
-        if not store.is_adopted:
-            store.stop()
+        store.stop_if_unused()  # a service may have begun to use it meanwhile
 
 
 def shelf(settings: Settings, url: str) -> Shelf:
@@ -115,16 +114,20 @@ def deciding(settings: Settings, url: str, process: str) -> Deciding:
         nonlocal said
         away = isinstance(error, StoreUnavailable)
         pipeline.absence = ReasonCode.STORE_UNAVAILABLE if away else ReasonCode.NO_RELEASE
-        if error is None and pipeline.live is not None:
+        if release_id and error is None and pipeline.live is not None:
             telemetry.release_taken(pipeline.live.release.created_at_ms)
-        elif error is not None and release_id:
+        elif release_id and error is not None:
             telemetry.count_release_refused()
-        event = "release_taken" if error is None else "release_refused"
-        event = "store_unavailable" if away else event
+        event = "release_taken" if release_id else "store_back"
+        if error is not None:
+            event = "store_unavailable" if away else "release_refused"
         if said != (said := f"{event} {release_id} {error or ''}"):
             say(event, clock, process=process, release=release_id, error=str(error or ""))
 
-    source = StoredReleases(watch_client(url), shelf(settings, url))
+    # opened at the first load, in its thread: a cluster's client connects at once, and a worker
+    # must start and answer while the store is away
+    shelves = functools.cache(lambda: shelf(settings, url))
+    source = StoredReleases(watch_client(url), settings.namespace, shelves)
     watcher = ReleaseWatcher(source, pipeline, settings.release_poll_ms / 1000, report)
     return Deciding(reader, pipeline, watcher, telemetry, clock)
 
@@ -173,7 +176,7 @@ def control_service(settings: Settings, url: str, parts: Deciding) -> FastAPI:
 
     return control_app(
         secret(settings, "control_token").decode(),
-        Desk(shelf(settings, url), parts.clock),
+        Desk(functools.cache(lambda: shelf(settings, url)), parts.clock),
         load_adapters(),
         explain_request,
         lambda: exposition(settings.run_dir, parts.clock.now_ms()),

@@ -32,6 +32,8 @@ class PlatformInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_weight: float
     max_weight: float
     docs: str
+    currency: str = ""
+    """The currency of its prices, where its wire does not name one."""
     target_id_pattern: str = ""
     """What the platform's own ids of strategies look like; empty where ours are used."""
     money_unit_micros: int = 1

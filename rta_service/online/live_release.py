@@ -176,6 +176,12 @@ def _check_words(strategy: Strategy, info: PlatformInfo, place: str) -> None:
     if strategy.answer not in info.bid_kinds:
         kinds = ", ".join(info.bid_kinds)
         raise InvalidInput(f"{info.name} takes no {strategy.answer} answers, only {kinds}", place)
+    if strategy.answer is not BidKind.WEIGHT and info.currency not in ("", strategy.currency):
+        raise InvalidInput(
+            f"{info.name} takes prices in {info.currency}, not {strategy.currency}: set currency, "
+            "target_cpa and bounds in it",
+            place,
+        )
     target_id, legal = strategy.bindings[info.name], info.target_id_pattern
     if legal and not re.fullmatch(legal, target_id):
         raise InvalidInput(f"{target_id!r} is no id of {info.name}: it must match {legal}", place)

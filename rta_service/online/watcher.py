@@ -43,6 +43,7 @@ class ReleaseWatcher:
         self._report = report
         self._refused_id = ""
         self._polls_left = 0
+        self._is_away = False
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -55,8 +56,12 @@ class ReleaseWatcher:
         try:
             wanted = await self._source.current_id()
         except Exception as error:  # noqa: BLE001 - a watcher that died would keep an old release for ever; reported
+            self._is_away = True
             self._report("", _typed(error))
             return
+        if self._is_away:
+            self._is_away = False
+            self._report("", None)
         if not wanted or wanted == self.live_id:
             return
         if wanted == self._refused_id and self._polls_left > 0:

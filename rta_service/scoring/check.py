@@ -67,9 +67,12 @@ def check_models(folder: Path, refs: Sequence[ModelRef], timeout_s: float = 20.0
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with native libraries held to one thread: their stacks count against the limit."""
-    single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return {**os.environ, **single, "PYTHONFAULTHANDLER": ""}
+    """Ours without the service's settings and secrets, which untrusted text must not reach.
+
+    Native libraries are held to one thread: their stacks count against the limit.
+    """
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("RTA_")}
+    return {**ours, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONFAULTHANDLER": ""}
 
 
 def _place(folder: Path, refs: Sequence[ModelRef], output: bytes) -> Path:

@@ -18,6 +18,7 @@ class Breaker:
     _pause_s: float = 0.0
     _open_until_s: float = 0.0
     _probing: bool = False
+    _counted_at_s: float = float("-inf")
 
     @property
     def is_open(self) -> bool:
@@ -39,8 +40,15 @@ class Breaker:
         self._pause_s = 0.0
         self._probing = False
 
-    def failed(self, now_s: float) -> None:
-        """Count one failure; the last straw and every failed probe (re)open the breaker."""
+    def failed(self, now_s: float, started_s: float | None = None) -> None:
+        """Count one failure; the last straw and every failed probe (re)open the breaker.
+
+        Reads overlap, and one stall of the store fails all that are under way: a read that began
+        before the last counted failure says nothing new.
+        """
+        if not self._probing and started_s is not None and started_s < self._counted_at_s:
+            return
+        self._counted_at_s = now_s
         self._failures += 1
         if self.is_open and not self._probing:
             return  # a read from before the opening: it says nothing new

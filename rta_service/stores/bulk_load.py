@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,12 @@ from rta_service.record import RECORD_BYTES, Records
 from rta_service.snapshot_folder import Keys
 from rta_service.stores.keys import SENTINEL, SENTINEL_VALUE, bucket_name, bucket_prefix
 from rta_service.stores.redis import AdminClient
+
+_WRITE_BUCKET: Final = """
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+return redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
+# one step, so that a loader killed between the two leaves no bucket that lives for ever
 
 Progress = Callable[[int, int], None]
 """Called with the records loaded so far and their total."""
@@ -76,8 +83,8 @@ class BulkLoad:
             for bucket in chunk:
                 name = bucket_name(self._prefix, bucket)
                 fields = self._fields(bucket)
-                pipeline.execute_command("HSET", name, SENTINEL, SENTINEL_VALUE, *fields)
-                pipeline.execute_command("EXPIRE", name, options.ttl_s)
+                words = (name, options.ttl_s, SENTINEL, SENTINEL_VALUE, *fields)
+                pipeline.execute_command("EVAL", _WRITE_BUCKET, 1, *words)
             pipeline.execute()
             if progress is not None:
                 progress(int(self._starts[chunk.stop]), self.manifest.devices)

@@ -88,19 +88,30 @@ class EmbeddedStore:
         """Shut the server down, adopted or not: politely, then by signals, 5 s later at most."""
         if self._pid is None or self._socket is None:
             return
-        with contextlib.suppress(redis.RedisError, OSError), _client(self._socket, 1.0) as client:
-            client.execute_command("SHUTDOWN")
-        if not self._ended_within(patience_s):
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                _end(self._pid, number)
-                if self._ended_within(_SIGNAL_S):
-                    break
-        self._forget()
+        with self._alone():  # nobody may start another server before this one's traces are gone
+            self._shut_down(self._pid, self._socket, patience_s)
+            self._forget()
 
-    @property
-    def is_adopted(self) -> bool:
-        """Whether the server had been started by another process."""
-        return self._process is None and self._pid is not None
+    def stop_if_unused(self) -> None:
+        """Shut the server down unless somebody else is connected, or it was only adopted."""
+        if self._process is None or self._socket is None:
+            return
+        with contextlib.suppress(redis.RedisError, OSError), _client(self._socket, 1.0) as client:
+            own = client.client_id()
+            others = [c for c in client.client_list() if int(c["id"]) != int(own)]
+            if others:
+                return
+        self.stop()
+
+    def _shut_down(self, pid: int, socket: Path, patience_s: float) -> None:
+        with contextlib.suppress(redis.RedisError, OSError), _client(socket, 1.0) as client:
+            client.execute_command("SHUTDOWN")
+        if self._ended_within(patience_s):
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            _end(pid, number)
+            if self._ended_within(_SIGNAL_S):
+                return
 
     def is_alive(self) -> bool:
         """Whether the server's process exists; it may be too busy to answer."""
@@ -118,6 +129,7 @@ class EmbeddedStore:
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
+                env={"PATH": os.defpath},  # none of our secrets: it outlives us
                 start_new_session=True,  # Ctrl-C is for the workers first
             )
         if not self._answers(self._process.pid):

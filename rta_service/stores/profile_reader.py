@@ -103,14 +103,15 @@ class RedisProfileReader:
     async def _guarded(self, names: list[bytes], keys: Sequence[bytes]) -> Replies:
         """Ask the breaker, read, and tell the breaker how it went, whatever happened."""
         now = asyncio.get_running_loop().time
-        if not self._breaker.admits(now()):
+        started_s = now()
+        if not self._breaker.admits(started_s):
             self.errors += 1
             raise StoreUnavailable("the store has not been answering; asking again shortly")
         try:
             replies = await self._bounded(names, keys, now)
         except BaseException:
             self.errors += 1
-            self._breaker.failed(now())
+            self._breaker.failed(now(), started_s)
             raise
         self._breaker.succeeded()
         return replies

@@ -118,11 +118,8 @@ class Lane:
 
 async def read_body(receive: Receive, max_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
     """Read a request's body; raises InvalidRequest when it is too large, late or breaks off."""
-    body, more = _piece(await receive())
-    check_size(len(body), max_bytes)
-    if not more:
-        return body
-    chunks = bytearray(body)
+    chunks = bytearray()
+    more = True
     try:
         async with asyncio.timeout(timeout_s):
             while more:

@@ -14,6 +14,9 @@ from rta_service.domain.decision import Decision
 from rta_service.domain.errors import InvalidRequest
 from rta_service.web.lane import BODY_TIMEOUT_S, Lane, Route, body_late, check_size
 
+MAX_HEAD_BYTES: Final = 16_384
+"""Path and headers together; platforms send a few hundred bytes."""
+
 
 class _NobodyWaits:
     """Stands where uvicorn keeps the event that its ASGI tasks wait for."""
@@ -49,6 +52,8 @@ class LaneProtocol(HttpToolsProtocol):
     body_timeout_s: float
 
     _arrived_s = 0.0
+    _head_bytes = 0
+    """Bytes of path and headers read so far; 0 between heads."""
     _incoming: _Exchange | None = None
     """The request whose body is being read."""
     _body_timer: asyncio.TimerHandle | None = None
@@ -56,7 +61,8 @@ class LaneProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a body that is not whole by then has a bounded time to arrive."""
         super().data_received(data)
-        if self._incoming is not None and self._body_timer is None:
+        unfinished = self._incoming is not None or self._head_bytes > 0
+        if unfinished and self._body_timer is None:
             self._body_timer = self.loop.call_later(self.body_timeout_s, self._give_up_body)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -67,15 +73,40 @@ class LaneProtocol(HttpToolsProtocol):
         if exchange is not None and not exchange.response_complete:
             self._refuse(exchange, InvalidRequest("the connection broke off", "body"))
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Welcome a caller, who must not stay for ever without a word."""
+        super().connection_made(transport)  # type: ignore[arg-type] # uvicorn narrows it too
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
     def on_message_begin(self) -> None:
         """Start the request's clock; an ASGI scope is made only for those that need one."""
         self._arrived_s = self.lane.clock.monotonic_s()
+        self._head_bytes = 1
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
+    def on_url(self, url: bytes) -> None:
+        """Gather the path, within bounds."""
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Gather a header, within bounds."""
+        self._count_head(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            # the parser makes it an error of its own, which uvicorn answers with 400 and a close
+            raise ValueError("the request's head is too large")
+
     def on_headers_complete(self) -> None:
         """Take a platform's POST; hand any other request to uvicorn."""
+        self._head_bytes = 0
         route = self.routes.get(self.url.partition(b"?")[0])
         if route is None or not self._is_plain_post():
             self._hand_over()
@@ -142,6 +173,8 @@ class LaneProtocol(HttpToolsProtocol):
         exchange = self._incoming
         self._stop_reading()
         if exchange is None:
+            if self._head_bytes > 0:
+                self.transport.close()  # a head that dribbles
             return
         if exchange.response_complete:
             self.transport.close()

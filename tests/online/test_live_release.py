@@ -22,6 +22,11 @@ MISSING = {(Goal.TRADE, OptimisedEvent.CLICK): ValueRule("missing")}
         ({}, MISSING, "no model for trade given click: train one"),
         ({"min_bid": 6.0, "max_bid": 9.0}, {}, "bounds lie outside tencent's 0.2 to 5.0"),
         ({"bindings": {"tencent": "a b"}}, {}, "'a b' is no id of tencent"),
+        (
+            {"answer": BidKind.CPA, "currency": "USD"},
+            {},
+            "tencent takes prices in CNY, not USD",
+        ),
     ],
 )
 def test_a_strategy_that_can_not_be_served_is_refused_by_name(

@@ -129,3 +129,14 @@ async def test_it_polls_until_it_is_cancelled(post: Post) -> None:
     task.cancel()
 
     assert post.watcher.live_id == "r1"
+
+
+async def test_a_store_that_comes_back_is_reported_once(post: Post) -> None:
+    post.source.wanted = StoreUnavailable("gone")
+    await post.watcher.poll()
+    post.source.wanted = ""
+
+    await post.watcher.poll()
+    await post.watcher.poll()
+
+    assert [(name, error is None) for name, error in post.reports] == [("", False), ("", True)]

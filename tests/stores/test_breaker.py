@@ -77,3 +77,16 @@ def test_a_store_that_answers_again_is_read_again_within_two_seconds(
                 breaker.failed(now_s)
 
     assert breaker.admits(now_s + 2.0)
+
+
+def test_reads_that_one_stall_failed_together_count_as_one_failure() -> None:
+    breaker = Breaker()
+
+    for number in range(9):
+        breaker.failed(0.030 + number / 1000, started_s=0.010 + number / 1000)
+    after_one_stall = breaker.is_open
+    for number in range(4):
+        breaker.failed(0.2 + number, started_s=0.1 + number)
+
+    assert not after_one_stall
+    assert breaker.is_open

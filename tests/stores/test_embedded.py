@@ -150,3 +150,23 @@ def test_nobody_else_may_open_the_socket(own_store: EmbeddedStore) -> None:
 
 def test_the_title_of_a_process_is_its_command_line() -> None:
     assert b"python" in embedded._title(os.getpid())
+
+
+def test_a_server_that_somebody_uses_is_left_running(own_store: EmbeddedStore) -> None:
+    with admin_client(own_store.url) as somebody:
+        somebody.ping()
+        own_store.stop_if_unused()
+        used = own_store.is_alive()
+    own_store.stop_if_unused()
+
+    assert used
+    assert not own_store.is_alive()
+
+
+def test_who_adopted_a_server_does_not_stop_it(own_store: EmbeddedStore) -> None:
+    adopter = EmbeddedStore(own_store._folder)
+    adopter.start()
+
+    adopter.stop_if_unused()
+
+    assert own_store.is_alive()

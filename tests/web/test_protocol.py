@@ -566,3 +566,20 @@ async def test_a_stopping_server_finishes_what_is_in_flight(gated: Lane, gate: G
     assert await busy.is_closed()
     for line in (busy, idle):
         line.writer.close()
+
+
+async def test_a_head_too_large_is_refused_and_the_connection_closed(port: Any, dial: Dial) -> None:
+    line = await dial(port.lane)
+
+    answer = await line.ask(b"POST " + JSON.encode() + b" HTTP/1.1\r\n" + b"a: b\r\n" * 9_000)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert await line.is_closed()
+
+
+async def test_a_head_that_dribbles_is_given_up(port: Any, dial: Dial) -> None:
+    line = await dial(port.lane, lane_protocol(port.lane, body_timeout_s=0.02))
+
+    line.send(b"POST " + JSON.encode() + b" HTTP/1.1\r\nHost: a\r\n")
+
+    assert await line.is_closed()
