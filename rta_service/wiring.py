@@ -87,6 +87,17 @@ def shelf(settings: Settings, url: str) -> Shelf:
     )
 
 
+@contextmanager
+def open_shelf(settings: Settings) -> Iterator[Shelf]:
+    """Open the store for a command: the embedded one runs for as long as somebody uses it."""
+    with store_url(settings) as url:
+        opened = shelf(settings, url)
+        try:
+            yield opened
+        finally:
+            opened.client.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Deciding:
     """The parts that decide in one process."""

@@ -7,7 +7,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from rta_service import releasing
+from rta_service import releasing, wiring
 from rta_service.cli.app import app, progress, stdout
 from rta_service.cli.options import (
     AsJson,
@@ -16,7 +16,6 @@ from rta_service.cli.options import (
     DataDir,
     RedisUrl,
     now_ms,
-    open_shelf,
     settings_of,
 )
 from rta_service.cli.profiles import date_of
@@ -82,7 +81,7 @@ def publish(
     found = latest_models(folder)
     if not found:
         raise InvalidInput("no <name>/<version>/manifest.json in it", str(folder))
-    with open_shelf(settings) as shelf:
+    with wiring.open_shelf(settings) as shelf:
         refs = tuple(publish_model(model_path(folder, r), settings.models_folder) for r in found)
         note = "models " + ", ".join(f"{ref.name} {ref.version}" for ref in refs)
         outcome = releasing.publish(shelf, Change(models=refs, note=note), now_ms())

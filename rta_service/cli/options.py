@@ -1,7 +1,5 @@
 """Options that several subcommands share, and the context they open."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +8,6 @@ import typer
 from rta_service import wiring
 from rta_service.config import Settings
 from rta_service.domain.clock import SystemClock
-from rta_service.releasing import Shelf
 
 DataDir = Annotated[
     Path | None,
@@ -34,13 +31,6 @@ AsOf = Annotated[
 def settings_of(data: Path | None, redis_url: str | None) -> Settings:
     """Read the settings, with these two options on top."""
     return wiring.load_settings(data_dir=data, redis_url=redis_url)
-
-
-@contextmanager
-def open_shelf(settings: Settings) -> Iterator[Shelf]:
-    """Open the store, starting the embedded one for as long as the command runs."""
-    with wiring.store_url(settings) as url:
-        yield wiring.shelf(settings, url)
 
 
 def now_ms() -> int:

@@ -16,7 +16,6 @@ from rta_service.cli.options import (
     DataDir,
     RedisUrl,
     now_ms,
-    open_shelf,
     settings_of,
 )
 from rta_service.cli.release import print_json, report_change
@@ -83,7 +82,7 @@ def publish(
     """Load a snapshot into the store, verify it, and let it decide."""
     settings = settings_of(data, redis_url)
     options = LoadOptions(ttl_s=round(settings.snapshot_ttl_days * DAY_S))
-    with open_shelf(settings) as shelf, progress(quiet=as_json) as bars:
+    with wiring.open_shelf(settings) as shelf, progress(quiet=as_json) as bars:
         bar = counting(bars, "loading records")
         manifest = load_snapshot(shelf.client, shelf.namespace, folder, options, bar)
         stderr.print(
@@ -111,7 +110,7 @@ def show(
         raise InvalidInput("stands for no device: empty, all zeros or a malformed MD5", "ID")
     key = wiring.key_ring(settings).device_key(md5)
     now_s = now_ms() // 1000
-    with open_shelf(settings) as shelf:
+    with wiring.open_shelf(settings) as shelf:
         current = shelf.releases.current()
         snapshot_id = (current or shelf.releases.staged()).snapshot_id
         if not snapshot_id:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from rta_service import wiring
 from rta_service.cli.app import app, stdout
-from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, open_shelf, settings_of
+from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, settings_of
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.release import Release, Staged
 
@@ -27,7 +28,7 @@ def show(
 ) -> None:
     """Show the release that decides, and those before it."""
     settings = settings_of(data, redis_url)
-    with open_shelf(settings) as shelf:
+    with wiring.open_shelf(settings) as shelf:
         releases = shelf.releases.history(history)
     if not releases and not as_json:
         raise InvalidInput(f"no release was published yet ({settings.place})", "release")
@@ -37,7 +38,7 @@ def show(
 @release_app.command()
 def rollback(data: DataDir = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
     """Let the release before the current one decide again; takes seconds."""
-    with open_shelf(settings_of(data, redis_url)) as shelf:
+    with wiring.open_shelf(settings_of(data, redis_url)) as shelf:
         release = shelf.releases.rollback(now_ms())
     print_releases([release], as_json=as_json)
 

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rta_service import releasing
+from rta_service import releasing, wiring
 from rta_service.cli.app import app, stdout
-from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, open_shelf, settings_of
+from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, settings_of
 from rta_service.cli.release import print_json, read_text, report_change
 from rta_service.domain.errors import InvalidInput
 from rta_service.online.reach import Reach
@@ -27,7 +27,7 @@ def check(
 ) -> None:
     """Check a strategies file, and show whom it reaches on the current snapshot."""
     strategies = parse(read_text(file), str(file))
-    with open_shelf(settings_of(data, redis_url)) as shelf:
+    with wiring.open_shelf(settings_of(data, redis_url)) as shelf:
         reaches = releasing.check_strategies(shelf, strategies, now_ms() // 1000)
     if as_json:
         ids = [s.strategy_id for s in strategies]
@@ -48,7 +48,7 @@ def publish(
     """Let a strategies file decide: checked, weighed on the snapshot, switched at once."""
     text = read_text(file)
     parse(text, str(file))
-    with open_shelf(settings_of(data, redis_url)) as shelf:
+    with wiring.open_shelf(settings_of(data, redis_url)) as shelf:
         change = Change(strategies=text, note=f"strategies {file.name}")
         outcome = releasing.publish(shelf, change, now_ms())
     report_change(outcome, as_json=as_json)
@@ -58,7 +58,7 @@ def publish(
 def show(data: DataDir = None, redis_url: RedisUrl = None) -> None:
     """Print the strategies that decide now, as they were published."""
     settings = settings_of(data, redis_url)
-    with open_shelf(settings) as shelf:
+    with wiring.open_shelf(settings) as shelf:
         current = shelf.releases.current()
         text = shelf.releases.get_strategies(current.strategies_id) if current else None
     if text is None:

@@ -72,8 +72,7 @@ def prepare_world(options: WorldOptions, settings: Settings, progress: Progress)
     train_options = TrainOptions(log=LogOptions(as_of=options.as_of), seed=options.seed)
     training = train_models(events, models, train_options, options.now_ms)
     progress.update(step, advance=1, description="loading the snapshot, publishing a release")
-    with wiring.store_url(settings) as url:
-        shelf = wiring.shelf(settings, url)
+    with wiring.open_shelf(settings) as shelf:
         manifest = load_snapshot(shelf.client, shelf.namespace, snapshot, LoadOptions())
         refs = tuple(
             publish_model(model_path(models, ref), settings.models_folder) for ref in training.refs

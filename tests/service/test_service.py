@@ -55,7 +55,7 @@ def test_answers_stay_valid_and_quick_when_the_store_is_lost(start_service: Any,
 
 
 def test_a_damaged_model_is_refused_and_the_old_release_goes_on(start_service: Any) -> None:
-    with start_service(1) as service, shelf_of(service) as shelf:
+    with start_service(1) as service, wiring.open_shelf(service.settings) as shelf:
         current = service.world.release
         path = model_path(shelf.models_folder, current.models[0]) / MODEL
         whole = path.read_bytes()
@@ -72,7 +72,7 @@ def test_a_damaged_model_is_refused_and_the_old_release_goes_on(start_service: A
 def test_a_worker_that_finds_its_model_damaged_declines_until_it_is_whole(
     start_service: Any,
 ) -> None:
-    with start_service(1) as service, shelf_of(service) as shelf:
+    with start_service(1) as service, wiring.open_shelf(service.settings) as shelf:
         path = model_path(shelf.models_folder, service.world.release.models[0]) / MODEL
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
@@ -86,7 +86,7 @@ def test_a_worker_that_finds_its_model_damaged_declines_until_it_is_whole(
 
 
 def test_a_release_switches_under_load_without_mixing_and_rolls_back(start_service: Any) -> None:
-    with start_service(2) as service, shelf_of(service) as shelf:
+    with start_service(2) as service, wiring.open_shelf(service.settings) as shelf:
         text = shelf.releases.get_strategies(service.world.release.strategies_id)
         assert text is not None
         # the second release's answers may be kept twice as long: visible in every one
@@ -139,12 +139,6 @@ def test_the_control_port_explains_counts_and_wants_its_token(start_service: Any
     assert versions["release"]["release_id"] == service.world.release.release_id
     assert explained["person"]["known"]
     assert refused.status_code == httpx.codes.UNAUTHORIZED
-
-
-@contextmanager
-def shelf_of(service: Any) -> Iterator[releasing.Shelf]:
-    with wiring.store_url(service.settings) as url:
-        yield wiring.shelf(service.settings, url)
 
 
 @contextmanager
