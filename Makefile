@@ -59,7 +59,7 @@ proto: $(STAMP)  ## compile the platforms' protobuf schemas
 
 constraints:  ## pin again: needs uv
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o constraints.txt
+	  --generate-hashes --no-header --quiet --upgrade -o constraints.txt
 
 clean:  ## remove what the targets made, but not .venv
 	rm -rf dist build htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
