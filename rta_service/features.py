@@ -149,7 +149,7 @@ _SMALL: Final = [_offset(name) for name in _SMALL_FIELDS]
 def matrix(rows: Rows) -> NDArray[np.float64]:
     """Compute all features: float64 [n, len(FEATURES)], C order, NaN where missing.
 
-    Reads a record's fields of one width together: 30 instead of 100 microseconds a batch.
+    Reads a record's fields of one width together: 24 to 33 instead of 52 to 75 microseconds for up to 32 rows.
     """
     records = np.ascontiguousarray(rows.records)
     n = len(records)

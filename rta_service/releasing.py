@@ -41,7 +41,8 @@ from rta_service.stores.releases import AsyncReleaseReader, ReleaseStore, new_re
 from rta_service.stores.snapshots import fetch_manifest, sample_records
 
 SAMPLE_DEVICES: Final = 20_000
-"""Devices on which mean values and reach are measured: +-1 % of the mean at usual spreads."""
+"""Devices on which mean values and reach are measured; a standard error of a mean is its spread
+over the root of those accepted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """HTTP for the lane without ASGI: requests go from uvicorn's parser straight to the batcher.
 
-A scope, a task and two messages for each request cost 45 of a decision's 110 us. What is not a
+Without a scope, a task and two messages for each request a decision took 93 instead of 140 us of
+a worker's CPU in the quietest pair of interleaved runs. What is not a
 plain POST to a platform's path (other paths, upgrades, pipelining, Expect) takes uvicorn's way.
 """
 

@@ -37,7 +37,7 @@ def serve(app: Any, listener: socket.socket, on_ready: Callable[[], None], drain
         loop="uvloop",
         lifespan="on",
         access_log=False,
-        proxy_headers=False,  # whom a platform calls for changes no answer, and it costs 1 us
+        proxy_headers=False,  # whom a platform calls for changes no answer
         log_level="warning",
         server_header=False,
         date_header=False,
