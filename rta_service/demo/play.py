@@ -36,6 +36,8 @@ class Played:
     """In the order of the requests: what the platform read, how the answer was invalid, or None
     where none came."""
     load: LoadResult
+    latencies_s: Sequence[float] = ()
+    """Of each request from its scheduled instant, in the order of the requests; 0 unanswered."""
 
 
 @contextmanager
@@ -105,10 +107,12 @@ def play(
         for request, body in encode_traffic(requests, ENCODERS)
     ]
     answers: list[Answer | str | None] = [None] * len(requests)
+    latencies_s = [0.0] * len(requests)
     step = progress.add_task("playing platform requests", total=len(requests))
 
-    def on_answer(index: int, status: int, body: bytes, _latency_s: float) -> None:
+    def on_answer(index: int, status: int, body: bytes, latency_s: float) -> None:
         request = requests[index]
+        latencies_s[index] = latency_s
         answers[index] = READERS[request.platform](status, body, request.request_id)
         if index % 200 == 0:
             progress.update(step, completed=index)
@@ -119,4 +123,4 @@ def play(
     load = asyncio.run(run_load(("127.0.0.1", port), prepared, plan, on_answer))
     gc.unfreeze()
     progress.update(step, completed=len(requests))
-    return Played(requests, answers, load)
+    return Played(requests, answers, load, latencies_s)

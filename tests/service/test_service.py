@@ -54,8 +54,9 @@ def test_answers_stay_valid_and_quick_when_the_store_is_lost(start_service: Any,
 
     assert all(isinstance(answer, Answer) for answer in during.answers)
     assert degraded(during) > 0
-    # all of them on an idle machine; a hundredth is left to whatever else runs on this one
-    assert np.mean(during.load.latency_array() * 1000 <= SAFE_MS) >= 0.99
+    # from the real sending: how late the generator itself was is not the service's doing
+    lags_s = np.frombuffer(during.load.send_lags)
+    assert np.max(np.array(during.latencies_s) - lags_s) * 1000 <= SAFE_MS
     assert recovered
 
 
