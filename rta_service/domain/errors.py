@@ -9,7 +9,10 @@ RTAError
 │   └── SnapshotMissing       the release's snapshot expired or was lost
 └── StartupError            ours, and there is no safe answer: the process does not start
     └── ModelRefused          a model is damaged, or speaks another feature set
+        └── ModelUnsound        its text breaks a rule of structure; every fault found is named
 """
+
+from typing import NamedTuple
 
 
 class RTAError(Exception):
@@ -54,3 +57,29 @@ class StartupError(RTAError):
 
 class ModelRefused(StartupError):
     """A model is damaged or does not fit; the message names file and reason."""
+
+
+class Fault(NamedTuple):
+    """One broken rule of a model's text."""
+
+    line: int
+    """Line of the file, from 1; 0 where no line is at fault."""
+    tree: int
+    """Tree from 0 as the text counts them; -1 outside of trees."""
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        tree = f", tree {self.tree}" if self.tree >= 0 else ""
+        line = f"line {self.line}" if self.line else "whole file"
+        return f"{line}{tree}, {self.field}: {self.reason}"
+
+
+class ModelUnsound(ModelRefused):
+    """A model's text breaks rules of structure; `faults` names each one that was found."""
+
+    def __init__(self, place: str, faults: tuple[Fault, ...]) -> None:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        super().__init__(f"{place}: {faults[0]}{more}")
+        self.place = place
+        self.faults = faults

@@ -35,19 +35,45 @@ class ModelRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
+class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Models that decide for a share of all people instead of the live ones of their names.
+
+    What moves together is one canary with one share: its models are judged together.
+    """
+
+    models: tuple[ModelRef, ...]
+    share_millionths: int
+    """People of a million for whom these models decide; sticky, and more contains fewer."""
+    since_ms: int
+    """When this share began."""
+    mean_values: dict[str, float] = {}
+    """Like the release's, but of these models."""
+
+    @property
+    def layer(self) -> str:
+        """Name the experiment layer: another canary draws its people anew, another share not."""
+        return "canary:" + ",".join(sorted(f"{ref.name}={ref.version}" for ref in self.models))
+
+
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What decides now: immutable, named by one pointer, carried by every answer."""
 
     release_id: str
     snapshot_id: str
     models: tuple[ModelRef, ...]
+    """The live models."""
     strategies_id: str
     created_at_ms: int
     previous_id: str = ""
     note: str = ""
     mean_values: dict[str, float] = {}
     """`strategy@platform` to the mean E[goal value | optimised event] of accepted devices."""
-    schema: int = 1
+    canary: Canary | None = None
+    shadow: tuple[ModelRef, ...] = ()
+    """Models that score a sample of the traffic off the request's way and decide nothing."""
+    previous: tuple[ModelRef, ...] = ()
+    """What the live models of these names replaced: kept warm in every worker for the way back."""
+    schema: int = 2
 
 
 class Staged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ so that the best and the worst scores keep their order.
 
 from bisect import bisect_right
 from itertools import pairwise
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -24,7 +25,7 @@ MIN_KNOT_POSITIVES: Final = 50
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Knots of a monotone map from raw probability `x` to calibrated probability `y`."""
+    """Knots of a monotone map from raw prediction `x` to calibrated prediction `y`."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -36,8 +37,8 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("calibration x must rise")
         if not all(low <= high for low, high in pairwise(self.y)):
             raise ValueError("calibration y must not fall")
-        if not 0.0 <= self.y[0] <= self.y[-1] <= 1.0:
-            raise ValueError("calibration y must lie between 0 and 1")
+        if not (self.y[0] >= 0.0 and isfinite(self.y[-1])):
+            raise ValueError("calibration y must be finite and not negative")
 
 
 def fit_calibration(

@@ -14,8 +14,8 @@ from typing import Final, Literal
 import msgspec
 
 from rta_service.domain.errors import ModelRefused
+from rta_service.domain.funnel import HeadKind, Step
 from rta_service.domain.release import ModelRef
-from rta_service.domain.strategy import Goal, OptimisedEvent
 from rta_service.features import FEATURE_NAMES, FEATURE_SET_ID
 from rta_service.scoring.calibration import Calibration
 
@@ -23,7 +23,7 @@ MANIFEST: Final = "manifest.json"
 MODEL: Final = "model.txt"
 CARD: Final = "card.md"
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -43,8 +43,8 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     version: str
-    goal: Goal
-    given: OptimisedEvent
+    goal: Step
+    given: Step
     feature_set_id: str
     feature_names: tuple[str, ...]
     window_s: int
@@ -65,7 +65,16 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For trade given register: whether this head or the ratio of the click heads was better."""
     contexts: tuple[tuple[int, int, int, float], ...] = ()
     """What the rows' requests looked like: platform, os and placement codes, and their share."""
+    kind: HeadKind = "probability"
+    golden_sha256: str = ""
+    """Of golden.json: rows with the scores that the trainer saw, and its witness."""
+    evaluation_sha256: str = ""
+    """Of evaluation.parquet: the rows behind `evaluation`, for the server to judge by itself."""
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.kind == "probability" and self.calibration.y[-1] > 1.0:
+            raise ValueError("calibration y must lie between 0 and 1")
 
     @property
     def ref(self) -> ModelRef:

@@ -8,26 +8,16 @@ from typing import Final, Literal
 import msgspec
 
 from rta_service.domain.errors import ModelRefused
+from rta_service.domain.funnel import DEFAULT_FUNNEL, REGISTER, TRADE
 from rta_service.domain.release import ModelRef
 from rta_service.domain.strategy import Goal, OptimisedEvent
 from rta_service.scoring.forest import read_forest
 from rta_service.scoring.head import Head
 from rta_service.scoring.manifest import MODEL, model_path, read_verified
 
-REGISTER: Final = "register"
-TRADE: Final = "trade"
-REGISTER_GIVEN_ACTIVATE: Final = "register_given_activate"
-TRADE_GIVEN_ACTIVATE: Final = "trade_given_activate"
 TRADE_GIVEN_REGISTER: Final = "trade_given_register"
 
-HEADS: Final = {
-    REGISTER: (Goal.REGISTER, OptimisedEvent.CLICK),
-    TRADE: (Goal.TRADE, OptimisedEvent.CLICK),
-    REGISTER_GIVEN_ACTIVATE: (Goal.REGISTER, OptimisedEvent.ACTIVATE),
-    TRADE_GIVEN_ACTIVATE: (Goal.TRADE, OptimisedEvent.ACTIVATE),
-    TRADE_GIVEN_REGISTER: (Goal.TRADE, OptimisedEvent.REGISTER),
-}
-"""Every head that can exist: what it predicts, given what. The first two must exist to train."""
+_KNOWN: Final = {spec.name: spec for spec in DEFAULT_FUNNEL}
 
 
 class ValueRule(msgspec.Struct, frozen=True, gc=False):
@@ -56,16 +46,26 @@ class ModelSet:
         """Say how to value a person for a goal once the platform's optimised event happened."""
         if goal == event.value:
             return ONE
+        name = self._head_of(goal, event)
         if goal is Goal.TRADE and event is OptimisedEvent.REGISTER:
-            return self._trade_given_register()
-        name = next(name for name, asked in HEADS.items() if asked == (goal, event))
-        return ValueRule("head", name) if name in self.heads else MISSING
+            return self._trade_given_register(name)
+        return ValueRule("head", name) if name else MISSING
 
-    def _trade_given_register(self) -> ValueRule:
-        head = self.heads.get(TRADE_GIVEN_REGISTER)
+    def _head_of(self, goal: Goal, event: OptimisedEvent) -> str:
+        """Find the head that predicts a goal given an event, whatever its name."""
+        for name, head in self.heads.items():
+            seen = head.manifest
+            if seen.kind == "probability" and (seen.goal.value, seen.given.value) == (
+                goal.value,
+                event.value,
+            ):
+                return name
+        return ""
+
+    def _trade_given_register(self, name: str) -> ValueRule:
         has_ratio = TRADE in self.heads and REGISTER in self.heads
-        if head is not None and (head.manifest.prefer == "head" or not has_ratio):
-            return ValueRule("head", TRADE_GIVEN_REGISTER)
+        if name and (self.heads[name].manifest.prefer == "head" or not has_ratio):
+            return ValueRule("head", name)
         return ValueRule("ratio", TRADE, REGISTER) if has_ratio else MISSING
 
 
@@ -87,10 +87,12 @@ def load_head(folder: Path, ref: ModelRef) -> Head:
     """Load one model; raises ModelRefused naming file and reason."""
     manifest, text = read_verified(folder, ref)
     place = model_path(folder, ref) / MODEL
-    if HEADS.get(manifest.name) != (manifest.goal, manifest.given):
+    known = _KNOWN.get(manifest.name)
+    asked = (manifest.goal, manifest.given, manifest.kind)
+    if known is not None and asked != (known.goal, known.given, known.kind):
         raise ModelRefused(
-            f"{place.parent}: {manifest.name!r} is no head for {manifest.goal} given"
-            f" {manifest.given}; heads are {', '.join(HEADS)}"
+            f"{place.parent}: {manifest.name!r} must predict {known.goal} given {known.given} as a"
+            f" {known.kind}, not {manifest.goal} given {manifest.given} as a {manifest.kind}"
         )
     try:
         forest = read_forest(text.decode())

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rta_service.domain.funnel import Step
 from rta_service.domain.release import ModelRef
-from rta_service.domain.strategy import Goal, OptimisedEvent
 from rta_service.features import CATEGORICAL, FEATURE_NAMES, FEATURE_SET_ID
 from rta_service.scoring.calibration import Calibration
 from rta_service.scoring.manifest import Evaluation, ModelManifest, write_model
@@ -46,8 +46,8 @@ def _manifest(name: str, text: bytes) -> ModelManifest:
     return ModelManifest(
         name=name,
         version=f"v20240601-{digest[:8]}",
-        goal=Goal.REGISTER,
-        given=OptimisedEvent.CLICK,
+        goal=Step.REGISTER,
+        given=Step.CLICK,
         feature_set_id=FEATURE_SET_ID,
         feature_names=FEATURE_NAMES,
         window_s=7 * 86_400,

@@ -87,7 +87,7 @@ def test_outside_the_knots_the_map_is_flat() -> None:
         ((0.2, 0.1), (0.1, 0.2), "x must rise"),
         ((0.1, float("nan")), (0.1, 0.2), "x must rise"),
         ((0.1, 0.2), (0.2, 0.1), "y must not fall"),
-        ((0.1, 0.2), (0.2, 1.1), "between 0 and 1"),
+        ((0.1, 0.2), (-0.2, 0.1), "not negative"),
     ],
 )
 def test_knots_that_are_no_calibration_are_refused(

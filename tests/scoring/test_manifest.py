@@ -40,7 +40,7 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
         ('"seed"', '"sead"', "contains unknown field `sead`"),
         ('"goal": "register"', '"goal": "fame"', r"Invalid enum value 'fame' - at `\$\.goal`"),
         ('"prefer": "head"', '"prefer": "luck"', r"at `\$\.prefer`"),
-        ('"schema": 1', '"schema": 2', "schema 2, this service reads 1"),
+        ('"schema": 2', '"schema": 3', "schema 3, this service reads 2"),
         ("0.4", "0.95", r"y must not fall - at `\$\.calibration`"),
         ("{", "{,", "malformed"),
     ],

@@ -9,11 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from rta_service.domain.errors import ModelRefused
+from rta_service.domain.funnel import DEFAULT_FUNNEL
 from rta_service.domain.release import ModelRef
 from rta_service.domain.strategy import Goal, OptimisedEvent
 from rta_service.scoring.calibration import calibrate_one
 from rta_service.scoring.manifest import MODEL, model_path
-from rta_service.scoring.model_set import HEADS, ModelSet, ValueRule, load_model_set
+from rta_service.scoring.model_set import ModelSet, ValueRule, load_model_set
 
 PutModel = Callable[..., ModelRef]
 PutHeads = Callable[..., ModelSet]
@@ -66,10 +67,10 @@ def test_a_model_named_twice_is_refused(put_model: PutModel, tmp_path: Path) -> 
         load_model_set(tmp_path, [ref, ref])
 
 
-def test_a_name_that_is_no_head_is_refused(put_model: PutModel, tmp_path: Path) -> None:
-    ref = put_model("fame")
+def test_a_known_name_must_answer_its_own_question(put_model: PutModel, tmp_path: Path) -> None:
+    ref = put_model("trade")
 
-    with pytest.raises(ModelRefused, match="'fame' is no head for register given click"):
+    with pytest.raises(ModelRefused, match="'trade' must predict trade given click"):
         load_model_set(tmp_path, [ref])
 
 
@@ -92,7 +93,7 @@ def test_text_that_is_no_model_is_refused(put_model: PutModel, tmp_path: Path, t
 def put_heads(put_model: PutModel, tmp_path: Path) -> PutHeads:
     def put(*names: str, prefer: str = "head") -> ModelSet:
         refs = [
-            put_model(name, goal=HEADS[name][0], given=HEADS[name][1], prefer=prefer)
+            put_model(name, goal=KNOWN[name].goal, given=KNOWN[name].given, prefer=prefer)
             for name in names
         ]
         return load_model_set(tmp_path, refs)
@@ -101,6 +102,7 @@ def put_heads(put_model: PutModel, tmp_path: Path) -> PutHeads:
 
 
 CLICK, ACTIVATE, REGISTER = OptimisedEvent
+KNOWN = {spec.name: spec for spec in DEFAULT_FUNNEL}
 MISSING = ValueRule("missing")
 RATIO = ValueRule("ratio", "trade", "register")
 

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from rta_service.domain.errors import InvalidInput, ModelRefused
+from rta_service.domain.funnel import Step
 from rta_service.domain.release import ModelRef
-from rta_service.domain.strategy import Goal, OptimisedEvent
 from rta_service.features import FEATURE_NAMES, FEATURE_SET_ID
 from rta_service.scoring.calibration import Calibration
 from rta_service.scoring.manifest import (
@@ -34,8 +34,8 @@ def a_model(tmp_path: Path) -> ModelMaker:
         manifest = ModelManifest(
             name=name,
             version=version,
-            goal=Goal.TRADE,
-            given=OptimisedEvent.CLICK,
+            goal=Step.TRADE,
+            given=Step.CLICK,
             feature_set_id=FEATURE_SET_ID,
             feature_names=FEATURE_NAMES,
             window_s=86_400,

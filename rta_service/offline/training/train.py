@@ -12,6 +12,8 @@ import numpy as np
 from rich.progress import Progress
 
 from rta_service.domain.errors import InvalidInput
+from rta_service.domain.funnel import DEFAULT_FUNNEL, REGISTER, TRADE, Step
+from rta_service.domain.strategy import Goal, OptimisedEvent
 from rta_service.features import FEATURE_NAMES, FEATURE_SET_ID
 from rta_service.offline.events import LogOptions, clean_log
 from rta_service.offline.training.cuts import Cuts, Parts, choose_cuts, split
@@ -21,8 +23,11 @@ from rta_service.offline.training.model_card import write_card
 from rta_service.offline.training.report import HeadReport, TrainReport
 from rta_service.scoring.manifest import ModelManifest, write_model
 from rta_service.scoring.metrics import log_loss
-from rta_service.scoring.model_set import HEADS, REGISTER, TRADE, TRADE_GIVEN_REGISTER
+from rta_service.scoring.model_set import TRADE_GIVEN_REGISTER
 
+HEADS: Final = {
+    spec.name: (Goal(spec.goal), OptimisedEvent(spec.given)) for spec in DEFAULT_FUNNEL[:5]
+}
 _REQUIRED: Final = (REGISTER, TRADE)
 MAX_CONTEXTS: Final = 64
 """Kinds of request kept in a manifest: three platforms, four systems and five placements fit."""
@@ -193,8 +198,8 @@ class _Training:
         return ModelManifest(
             name=name,
             version=f"v{datetime.fromtimestamp(trained_to_s, UTC):%Y%m%d}-{digest[:8]}",
-            goal=goal,
-            given=given,
+            goal=Step(goal),
+            given=Step(given),
             feature_set_id=FEATURE_SET_ID,
             feature_names=FEATURE_NAMES,
             window_s=self.options.dataset.window_s(goal),

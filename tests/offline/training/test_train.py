@@ -14,10 +14,10 @@ from rta_service.domain.strategy import Goal, OptimisedEvent
 from rta_service.offline.events import LogOptions, clean_log
 from rta_service.offline.training.dataset import DatasetOptions, read_dataset
 from rta_service.offline.training.report import TrainReport
-from rta_service.offline.training.train import TrainOptions, train_models
+from rta_service.offline.training.train import HEADS, TrainOptions, train_models
 from rta_service.scoring.check import check_models
 from rta_service.scoring.manifest import CARD, MANIFEST, MODEL, model_path
-from rta_service.scoring.model_set import HEADS, ModelSet, load_model_set
+from rta_service.scoring.model_set import ModelSet, load_model_set
 
 WriteLog = Callable[[list[tuple[Any, ...]]], Path]
 

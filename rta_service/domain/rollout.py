@@ -1,0 +1,174 @@
+"""How a model's version moves towards all traffic and back: pure steps from release to release.
+
+    staged -> shadow -> canary (any share) -> live -> previous -> archived
+
+The release says who is in shadow, canary, live and previous. A version that is known and in none of
+these is staged, or archived once it has been live. Every step makes a draft of the next release;
+publishing it is somebody else's work, and of two writers one is told.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from rta_service.domain.errors import InvalidInput
+from rta_service.domain.release import Canary, ModelRef, Release
+
+MILLION: Final = 1_000_000
+"""Shares are given in steps of one in a million people."""
+
+
+class Phase(StrEnum):
+    """Where a model's version stands."""
+
+    STAGED = "staged"
+    SHADOW = "shadow"
+    CANARY = "canary"
+    LIVE = "live"
+    PREVIOUS = "previous"
+    ARCHIVED = "archived"
+
+
+class Action(StrEnum):
+    """What can be done with versions."""
+
+    SHADOW = "shadow"
+    CANARY = "canary"
+    LIVE = "live"
+    STOP = "stop"
+    ROLLBACK = "rollback"
+    ARCHIVE = "archive"
+
+
+def phase_of(release: Release | None, ref: ModelRef, *, was_live: bool) -> Phase:
+    """Say where a version stands in a release."""
+    if release is not None:
+        canary = release.canary.models if release.canary else ()
+        groups = (
+            (Phase.LIVE, release.models),
+            (Phase.CANARY, canary),
+            (Phase.SHADOW, release.shadow),
+            (Phase.PREVIOUS, release.previous),
+        )
+        for phase, refs in groups:
+            if ref in refs:
+                return phase
+    return Phase.ARCHIVED if was_live else Phase.STAGED
+
+
+def to_shadow(release: Release, refs: Sequence[ModelRef]) -> Release:
+    """Let versions score a sample of the traffic; raises InvalidInput if one decides already."""
+    _check_one_each(refs)
+    for ref in refs:
+        if ref in release.models or (release.canary and ref in release.canary.models):
+            raise InvalidInput("decides already; it has no need of a shadow", _named(ref))
+    return msgspec.structs.replace(release, shadow=_laid_over(release.shadow, refs))
+
+
+def to_canary(
+    release: Release, refs: Sequence[ModelRef], share_millionths: int, now_ms: int
+) -> Release:
+    """Let versions decide for a share of people; they must be in shadow, or be the canary.
+
+    Raises InvalidInput for another share than 1 to 999,999 millionths, for a model that is not
+    live under that name, or while another canary runs.
+    """
+    _check_one_each(refs)
+    if not 0 < share_millionths < MILLION:
+        raise InvalidInput("lies outside 0.000001 to 0.999999; for all people go live", "share")
+    running = release.canary
+    if running is not None and set(running.models) != set(refs):
+        names = ", ".join(_named(ref) for ref in running.models)
+        raise InvalidInput(f"a canary is running ({names}): stop it or let it go live first")
+    live = {ref.name for ref in release.models}
+    for ref in refs:
+        if running is None and ref not in release.shadow:
+            raise InvalidInput("must be in shadow before it may decide for anybody", _named(ref))
+        if ref.name not in live:
+            raise InvalidInput(
+                "has no live version to be compared with: let it go live", _named(ref)
+            )
+    means = running.mean_values if running else {}
+    canary = Canary(tuple(refs), share_millionths, now_ms, means)
+    return msgspec.structs.replace(release, canary=canary, shadow=_without(release.shadow, refs))
+
+
+def to_live(release: Release, refs: Sequence[ModelRef], *, skip: bool = False) -> Release:
+    """Let versions decide for all; they must be the canary, unless `skip` says to jump.
+
+    What they replace becomes `previous`.
+    """
+    _check_one_each(refs)
+    running = release.canary.models if release.canary else ()
+    if not skip and set(running) != set(refs):
+        names = ", ".join(_named(ref) for ref in refs)
+        raise InvalidInput(f"only a whole canary can go live; run one first: {names}")
+    chosen = {ref.name: ref for ref in refs}
+    replaced = [ref for ref in release.models if chosen.get(ref.name, ref) != ref]
+    ends = set(running) & set(refs)
+    return msgspec.structs.replace(
+        release,
+        models=_laid_over(release.models, refs),
+        previous=_laid_over(_without(release.previous, refs), replaced),
+        shadow=_without(release.shadow, refs),
+        canary=None if ends else release.canary,
+    )
+
+
+def stop(release: Release) -> Release:
+    """End the canary, or where there is none the shadows; the live models go on."""
+    if release.canary is not None:
+        return msgspec.structs.replace(release, canary=None)
+    if release.shadow:
+        return msgspec.structs.replace(release, shadow=())
+    raise InvalidInput("neither a canary nor a shadow is running", "stop")
+
+
+def roll_back(release: Release) -> Release:
+    """End a running canary; without one, let the previous versions decide again.
+
+    Rolling back twice returns to where one began. Raises InvalidInput when there is nothing to
+    go back to.
+    """
+    if release.canary is not None:
+        return msgspec.structs.replace(release, canary=None)
+    if not release.previous:
+        raise InvalidInput("no live model has a previous version to go back to", "rollback")
+    return to_live(release, release.previous, skip=True)
+
+
+def to_archive(release: Release, refs: Sequence[ModelRef]) -> Release:
+    """Let go of previous versions, so that no worker keeps them warm."""
+    for ref in refs:
+        if ref not in release.previous:
+            raise InvalidInput("is not a previous version; only those are archived", _named(ref))
+    return msgspec.structs.replace(release, previous=_without(release.previous, refs))
+
+
+def all_refs(release: Release) -> tuple[ModelRef, ...]:
+    """Give every version a release names, each once; live ones first."""
+    canary = release.canary.models if release.canary else ()
+    return tuple(dict.fromkeys((*release.models, *canary, *release.shadow, *release.previous)))
+
+
+def _laid_over(base: Iterable[ModelRef], new: Iterable[ModelRef]) -> tuple[ModelRef, ...]:
+    """Replace versions by name and add names that were not there, in the order of names."""
+    merged = {ref.name: ref for ref in (*base, *new)}
+    return tuple(merged[name] for name in sorted(merged))
+
+
+def _without(base: Iterable[ModelRef], gone: Iterable[ModelRef]) -> tuple[ModelRef, ...]:
+    leaving = set(gone)
+    return tuple(ref for ref in base if ref not in leaving)
+
+
+def _check_one_each(refs: Sequence[ModelRef]) -> None:
+    names = [ref.name for ref in refs]
+    if not names or len(set(names)) < len(names):
+        raise InvalidInput(f"name one version each of one or more models, not {names}", "models")
+
+
+def _named(ref: ModelRef) -> str:
+    return f"model {ref.name} {ref.version}"
