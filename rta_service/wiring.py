@@ -25,7 +25,9 @@ from rta_service.online.explain import explain
 from rta_service.online.pipeline import Pipeline
 from rta_service.online.watcher import ReleaseWatcher
 from rta_service.platforms.registry import load_adapters
-from rta_service.releasing import Desk, Shelf, StoredReleases
+from rta_service.releasing.desk import Desk
+from rta_service.releasing.loading import StoredReleases
+from rta_service.releasing.shelf import Shelf
 from rta_service.stores.embedded import EmbeddedStore
 from rta_service.stores.profile_reader import RedisProfileReader
 from rta_service.stores.redis import HotProfile, admin_client, hot_client, watch_client

@@ -7,7 +7,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from rta_service import releasing, wiring
+from rta_service import wiring
 from rta_service.cli.app import app, progress, stdout
 from rta_service.cli.options import (
     AsJson,
@@ -22,7 +22,7 @@ from rta_service.cli.profiles import date_of
 from rta_service.cli.release import print_json, report_change
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.thresholds import DAY_S
-from rta_service.releasing import Change
+from rta_service.releasing.publishing import Change, publish as publish_release
 from rta_service.scoring.manifest import model_path, read_manifest
 from rta_service.stores.model_folder import latest_models, publish_model
 
@@ -84,7 +84,7 @@ def publish(
     with wiring.open_shelf(settings) as shelf:
         refs = tuple(publish_model(model_path(folder, r), settings.models_folder) for r in found)
         note = "models " + ", ".join(f"{ref.name} {ref.version}" for ref in refs)
-        outcome = releasing.publish(shelf, Change(models=refs, note=note), now_ms())
+        outcome = publish_release(shelf, Change(models=refs, note=note), now_ms())
     report_change(outcome, as_json=as_json)
 
 

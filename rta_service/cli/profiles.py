@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from rta_service import releasing, wiring
+from rta_service import wiring
 from rta_service.cli.app import app, counting, progress, stderr, stdout
 from rta_service.cli.options import (
     AsJson,
@@ -26,7 +26,8 @@ from rta_service.domain.thresholds import DAY_S
 from rta_service.domain.user import ValueTier
 from rta_service.online.explain import describe_record
 from rta_service.record import stage_at, unpack
-from rta_service.releasing import Change
+from rta_service.releasing.publishing import Change, publish as publish_release
+from rta_service.releasing.shelf import snapshot_of
 from rta_service.stores.snapshots import LoadOptions, find_record, load_snapshot
 
 profiles_app = typer.Typer(help="User records: who a device is.", no_args_is_help=True)
@@ -90,7 +91,7 @@ def publish(
             highlight=False,
         )
         change = Change(snapshot_id=manifest.snapshot_id, note=f"snapshot {manifest.snapshot_id}")
-        outcome = releasing.publish(shelf, change, now_ms())
+        outcome = publish_release(shelf, change, now_ms())
     report_change(outcome, as_json=as_json)
 
 
@@ -115,7 +116,7 @@ def show(
         snapshot_id = (current or shelf.releases.staged()).snapshot_id
         if not snapshot_id:
             raise InvalidInput(f"no snapshot was published yet ({settings.place})", "profiles")
-        manifest = releasing.snapshot_of(shelf, snapshot_id)
+        manifest = snapshot_of(shelf, snapshot_id)
         found = find_record(shelf.client, shelf.namespace, manifest, key)
     if found is None:
         raise InvalidInput(

@@ -6,14 +6,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rta_service import releasing, wiring
+from rta_service import wiring
 from rta_service.cli.app import app, stdout
 from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, settings_of
 from rta_service.cli.release import print_json, read_text, report_change
 from rta_service.domain.errors import InvalidInput
 from rta_service.online.reach import Reach
 from rta_service.online.strategy_file import parse
-from rta_service.releasing import Change
+from rta_service.releasing.publishing import Change, publish as publish_release
+from rta_service.releasing.weighing import check_strategies
 
 strategies_app = typer.Typer(help="Whom to bid for, and how.", no_args_is_help=True)
 app.add_typer(strategies_app, name="strategies")
@@ -28,7 +29,7 @@ def check(
     """Check a strategies file, and show whom it reaches on the current snapshot."""
     strategies = parse(read_text(file), str(file))
     with wiring.open_shelf(settings_of(data, redis_url)) as shelf:
-        reaches = releasing.check_strategies(shelf, strategies, now_ms() // 1000)
+        reaches = check_strategies(shelf, strategies, now_ms() // 1000)
     if as_json:
         ids = [s.strategy_id for s in strategies]
         shown = {name: reach._asdict() for name, reach in reaches.items()}
@@ -50,7 +51,7 @@ def publish(
     parse(text, str(file))
     with wiring.open_shelf(settings_of(data, redis_url)) as shelf:
         change = Change(strategies=text, note=f"strategies {file.name}")
-        outcome = releasing.publish(shelf, change, now_ms())
+        outcome = publish_release(shelf, change, now_ms())
     report_change(outcome, as_json=as_json)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from rta_service import releasing, wiring
+from rta_service import wiring
 from rta_service.config import Settings
 from rta_service.domain.errors import StartupError
 from rta_service.domain.release import Release
@@ -16,7 +16,7 @@ from rta_service.offline.audience.report import BuildReport
 from rta_service.offline.events import LogOptions
 from rta_service.offline.training.report import TrainReport
 from rta_service.offline.training.train import TrainOptions, train_models
-from rta_service.releasing import Change
+from rta_service.releasing.publishing import Change, publish as publish_release
 from rta_service.scoring.manifest import model_path
 from rta_service.simulation.market import Truth, simulate_market
 from rta_service.simulation.people import MarketOptions
@@ -79,7 +79,7 @@ def prepare_world(options: WorldOptions, settings: Settings, progress: Progress)
         )
         text = files("rta_service.demo").joinpath("strategies.toml").read_text(encoding="utf-8")
         change = Change(manifest.snapshot_id, refs, text, "the demo's first release")
-        release = releasing.publish(shelf, change, options.now_ms)
+        release = publish_release(shelf, change, options.now_ms)
     if not isinstance(release, Release):
         raise StartupError(f"the demo's release lacks {release.missing}")
     progress.update(step, advance=2, description="a marketplace, its models and a release")

@@ -14,14 +14,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from rta_service import releasing, wiring
+from rta_service import wiring
 from rta_service.demo.judging import judge
 from rta_service.demo.platforms import Answer
 from rta_service.domain.clock import SystemClock
 from rta_service.domain.errors import ModelRefused
 from rta_service.domain.reason import DEGRADED, ReasonCode
 from rta_service.domain.release import Release
-from rta_service.releasing import Change
+from rta_service.releasing.publishing import Change, publish as publish_release
 from rta_service.scoring.manifest import MODEL, model_path
 
 DEGRADED_WORDS = {reason.label for reason in DEGRADED}
@@ -68,7 +68,7 @@ def test_a_damaged_model_is_refused_and_the_old_release_goes_on(start_service: A
         path.write_bytes(whole[: len(whole) // 2])
 
         with pytest.raises(ModelRefused, match=r"model\.txt"):
-            releasing.publish(shelf, Change(models=current.models), SystemClock().now_ms())
+            publish_release(shelf, Change(models=current.models), SystemClock().now_ms())
         played = service.ask(service.requests(200))
         path.write_bytes(whole)
 
@@ -102,7 +102,7 @@ def test_a_release_switches_under_load_without_mixing_and_rolls_back(start_servi
         releases = [service.world.release]
         seen: list[dict[str, Any]] = []
         with asking_meanwhile(service, seen):
-            second = releasing.publish(shelf, Change(strategies=changed), SystemClock().now_ms())
+            second = publish_release(shelf, Change(strategies=changed), SystemClock().now_ms())
             assert isinstance(second, Release)
             releases.append(second)
             assert eventually(lambda: latest(seen) == second.release_id)
