@@ -60,3 +60,15 @@ class FlatForest:
     def trees(self) -> int:
         """How many trees there are."""
         return len(self.node_start) - 1
+
+    def digest(self) -> str:
+        """Give the SHA-256 (hex) of all that decides scores; equal digests score equally."""
+        raise NotImplementedError
+
+    def raw_plainly(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum the leaves [n] that features float64 [n, F] reach, in the order of the trees."""
+        raise NotImplementedError
+
+    def predict_plainly(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give predictions [n], after the objective's transform: the plain twin."""
+        raise NotImplementedError
