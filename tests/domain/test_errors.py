@@ -4,9 +4,11 @@ from rta_service.domain import errors
 from rta_service.domain.errors import (
     DeadlineExceeded,
     DegradedError,
+    Fault,
     InvalidInput,
     InvalidRequest,
     ModelRefused,
+    ModelUnsound,
     RTAError,
     SnapshotMissing,
     StartupError,
@@ -41,7 +43,20 @@ def test_a_refused_model_stops_a_start() -> None:
 def test_the_tree_at_the_top_of_the_file_names_every_error() -> None:
     tree = errors.__doc__ or ""
 
-    kinds = [name for name, kind in vars(errors).items() if isinstance(kind, type)]
+    found = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = [kind.__name__ for kind in found if issubclass(kind, RTAError)]
 
     assert kinds
     assert [name for name in kinds if name not in tree] == []
+
+
+def test_an_unsound_model_names_its_first_fault_and_counts_the_others() -> None:
+    faults = (Fault(12, 3, "left_child", "node 4 is reached twice"), Fault(0, -1, "text", "short"))
+
+    error = ModelUnsound("model.txt", faults)
+
+    assert (
+        str(error) == "model.txt: line 12, tree 3, left_child: node 4 is reached twice (and 1 more)"
+    )
+    assert str(faults[1]) == "whole file, text: short"
+    assert error.faults == faults
