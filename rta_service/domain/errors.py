@@ -3,6 +3,9 @@
 RTAError
 ├── InvalidRequest          the caller's fault: a clear answer, never logged as our error
 ├── InvalidInput            the operator's fault: a file or option, named with its place
+│   ├── UnknownName           nothing of that name exists
+│   └── OutOfDate             decided on a release that no longer decides
+├── NotAllowed              the role, or the same person twice: somebody else may
 ├── DegradedError           ours, and a safe answer exists
 │   ├── DeadlineExceeded      no time left for the next step
 │   ├── StoreUnavailable      the store is slow or gone
@@ -33,6 +36,18 @@ class InvalidInput(RTAError):
     def __init__(self, message: str, place: str = "") -> None:
         super().__init__(f"{place}: {message}" if place else message)
         self.place = place
+
+
+class UnknownName(InvalidInput):
+    """A name stands for nothing here."""
+
+
+class OutOfDate(InvalidInput):
+    """A wish was made on a release that no longer decides; look again, then decide again."""
+
+
+class NotAllowed(RTAError):
+    """Who asks may not do this; the message says who may."""
 
 
 class DegradedError(RTAError):
