@@ -1,5 +1,7 @@
 """The answer to one request, before a platform's own words."""
 
+from enum import StrEnum
+
 import msgspec
 
 from rta_service.domain.platform import BidKind
@@ -18,6 +20,13 @@ class Versions(msgspec.Struct, frozen=True):
 
 NO_VERSIONS = Versions()
 """For answers given while no release is loaded."""
+
+
+class Arm(StrEnum):
+    """Which of a release's models decided for a person."""
+
+    LIVE = "live"
+    CANARY = "canary"
 
 
 class Bid(msgspec.Struct, frozen=True, gc=False):
@@ -58,3 +67,4 @@ class Decision(msgspec.Struct, frozen=True):
     versions: Versions = NO_VERSIONS
     stage: LifecycleStage = LifecycleStage.UNKNOWN
     tier: ValueTier = ValueTier.UNKNOWN
+    arm: Arm = Arm.LIVE

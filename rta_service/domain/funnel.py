@@ -34,6 +34,7 @@ class HeadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 REGISTER: Final = "register"
 TRADE: Final = "trade"
+CLICK: Final = "click"
 
 DEFAULT_FUNNEL: Final = (
     HeadSpec(REGISTER, Step.REGISTER, Step.CLICK),
@@ -41,7 +42,7 @@ DEFAULT_FUNNEL: Final = (
     HeadSpec("register_given_activate", Step.REGISTER, Step.ACTIVATE),
     HeadSpec("trade_given_activate", Step.TRADE, Step.ACTIVATE, window_days=14.0),
     HeadSpec("trade_given_register", Step.TRADE, Step.REGISTER, window_days=14.0),
-    HeadSpec("click", Step.CLICK, Step.EXPOSURE, window_days=1.0 / 24.0),
+    HeadSpec(CLICK, Step.CLICK, Step.EXPOSURE, window_days=1.0 / 24.0),
     HeadSpec("value", Step.TRADE, Step.TRADE, kind="value", window_days=14.0),
 )
 """What is trained unless a funnel file says otherwise. `register` and `trade`, given a click, must

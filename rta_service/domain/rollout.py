@@ -139,6 +139,58 @@ def roll_back(release: Release) -> Release:
     return to_live(release, release.previous, skip=True)
 
 
+def canary_arm(release: Release) -> Release | None:
+    """Give the release as the canary's people see it: its models laid over the live ones."""
+    canary = release.canary
+    if canary is None:
+        return None
+    return msgspec.structs.replace(
+        release,
+        models=_laid_over(release.models, canary.models),
+        mean_values=canary.mean_values,
+        canary=None,
+    )
+
+
+def exchange(release: Release, refs: Sequence[ModelRef]) -> Release:
+    """Let exactly these versions be live, whatever was; what they replace becomes `previous`.
+
+    A canary ends that is among them, or that no longer has a live model to be compared with.
+    """
+    _check_one_each(refs)
+    names = {ref.name for ref in refs}
+    running = release.canary
+    if running is not None:
+        lost = {ref.name for ref in running.models} - names
+        running = None if lost or set(running.models) & set(refs) else running
+    replaced = [ref for ref in release.models if ref not in refs]
+    return msgspec.structs.replace(
+        release,
+        models=_laid_over((), refs),
+        previous=_laid_over(_without(release.previous, refs), replaced),
+        shadow=_without(release.shadow, refs),
+        canary=running,
+    )
+
+
+def return_to(current: Release, before: Release) -> Release:
+    """Give an earlier release's content to decide again; what it replaces becomes `previous`.
+
+    A canary of then runs again only if its models are the canary now: one that ended has its
+    reasons. Shadows stay as they are now.
+    """
+    then = set(before.canary.models) if before.canary else set()
+    now = set(current.canary.models) if current.canary else set()
+    replaced = [ref for ref in current.models if ref not in before.models]
+    deciding = {*before.models, *(then if then == now else ())}
+    return msgspec.structs.replace(
+        before,
+        canary=before.canary if then == now else None,
+        shadow=_without(current.shadow, deciding),
+        previous=_laid_over(_without(before.previous, before.models), replaced),
+    )
+
+
 def to_archive(release: Release, refs: Sequence[ModelRef]) -> Release:
     """Let go of previous versions, so that no worker keeps them warm."""
     for ref in refs:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from rta_service.domain.decision import NO_VERSIONS, Decision, StrategyDecision
+from rta_service.domain.decision import NO_VERSIONS, Arm, Decision, StrategyDecision
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.request import AdRequest
 from rta_service.online.live_release import LiveRelease
@@ -31,8 +31,15 @@ def decline_all(
 ) -> Decision:
     """Say no to everything, with the shortest cache time the platform allows."""
     versions = NO_VERSIONS if live is None else live.versions
-    ttl_s = request.platform.min_ttl_s
-    return Decision(request.request_id, False, reason, (), ttl_s, versions)  # noqa: FBT003 - the struct's second field is `participate`
+    return Decision(
+        request.request_id,
+        participate=False,
+        reason=reason,
+        strategies=(),
+        ttl_s=request.platform.min_ttl_s,
+        versions=versions,
+        arm=Arm.LIVE if live is None else live.arm,
+    )
 
 
 def degrade_all(live: LiveRelease, request: AdRequest, reason: ReasonCode) -> Decision:
@@ -81,6 +88,7 @@ def finish(
         live.versions,
         person.stage,
         person.tier,
+        live.arm,
     )
 
 

@@ -31,6 +31,7 @@ class AskedPrice(NamedTuple):
     """What the request itself says about prices."""
 
     pctr: float | None = None
+    """P(click | exposure) as the platform sends it, else as our click head predicts it."""
     floor_micros: int = 0
     """Per mille, as a cpm is."""
     currency: str = ""

@@ -9,9 +9,11 @@ from rta_service.device_key import KeyRing
 from rta_service.domain.clock import Clock
 from rta_service.domain.decision import StrategyDecision
 from rta_service.domain.reason import PARTICIPATING, REASON_TEXT
+from rta_service.domain.release import Canary
 from rta_service.domain.request import AdRequest
 from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.domain.user import RFMSegment, Role
+from rta_service.experiments import bucket
 from rta_service.online import bid, identity
 from rta_service.online.live_release import BoundStrategy, LiveRelease
 from rta_service.online.person import Person, find_person
@@ -45,7 +47,7 @@ async def explain(
     now_s = clock.now_ms() // 1000
     ids = identity.resolve(request, keys)
     records = (await read_batch(reader, live.snapshot, [[i.key for i in ids]]))[0]
-    decision = decide_found(live, keys, [Found(request, ids, records)], now_s)[0]
+    decision = decide_found(live, keys, [Found(request, ids, records)], now_s).decisions[0]
     answer: Json = msgspec.to_builtins(
         {
             "request_id": decision.request_id,
@@ -54,6 +56,7 @@ async def explain(
             "why": REASON_TEXT[decision.reason],
             "ttl_s": decision.ttl_s,
             "versions": decision.versions,
+            "arm": decision.arm,
         }
     )
     answer["ids"] = [
@@ -63,11 +66,22 @@ async def explain(
     person = find_person(live.snapshot.thresholds, keys, ids, records, now_s)
     if person is not None:
         answer["person"] = describe_person(person, now_s, live.snapshot.thresholds)
-        prices = _prices(live, request, person, now_s)
+        if live.release.canary is not None:
+            answer["canary"] = _describe_canary(live, live.release.canary, person)
+        prices = _prices(live.arm_of(person.key), request, person, now_s)
         answer["strategies"] = [
             _describe_answer(a) | prices.get(a.strategy_id, {}) for a in decision.strategies
         ]
     return answer
+
+
+def _describe_canary(live: LiveRelease, canary: Canary, person: Person) -> Json:
+    """Show where a person falls: below the share the canary decides."""
+    return {
+        "models": {ref.name: ref.version for ref in canary.models},
+        "bucket": bucket(person.key, live.canary_salt),
+        "share_millionths": canary.share_millionths,
+    }
 
 
 def describe_person(person: Person, now_s: int, thresholds: Thresholds) -> Json:
@@ -119,13 +133,14 @@ def _prices(live: LiveRelease, request: AdRequest, person: Person, now_s: int) -
     if not wanted:
         return {}
     scores = score(live.models, live.heads, [candidate(request, person)], now_s)[0]
-    return {b.strategy.strategy_id: _price(b, scores, request.pctr or 0.0) for b in wanted}
+    return {b.strategy.strategy_id: _price(b, scores, request) for b in wanted}
 
 
-def _price(bound: BoundStrategy, scores: Scores, pctr: float) -> Json:
+def _price(bound: BoundStrategy, scores: Scores, request: AdRequest) -> Json:
     strategy = bound.strategy
     worth = bound.worth(scores)
     value_micros = strategy.value_micros or strategy.target_cpa_micros
+    pctr = bound.asked_price(request, scores).pctr or 0.0
     numbers = {
         **{f"head.{name}": value for name, value in scores.items()},
         "goal_pcvr": worth.goal_pcvr,

@@ -6,17 +6,19 @@ A batch takes it once at its start, so no answer can mix two releases.
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rta_service.domain.decision import Prediction, StrategyDecision, Versions
+from rta_service.domain.decision import Arm, Prediction, StrategyDecision, Versions
 from rta_service.domain.errors import InvalidInput
+from rta_service.domain.funnel import CLICK
 from rta_service.domain.platform import BidKind, PlatformInfo
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.release import Release, SnapshotManifest
 from rta_service.domain.request import AdRequest
 from rta_service.domain.strategy import DegradedChoice, Strategy
+from rta_service.experiments import bucket, layer_salt
 from rta_service.online import bid, policy
-from rta_service.online.bid import Bounds, Worth
+from rta_service.online.bid import AskedPrice, Bounds, Worth
 from rta_service.online.score import Models, Scores
 from rta_service.record import RECORD_VERSION
 
@@ -37,11 +39,20 @@ class BoundStrategy:
     accept_ttl_s: int
     reject_ttl_s: int
     degraded_ttl_s: int
+    pctr_head: str = ""
+    """The head that says P(click | exposure) where the price needs one and the platform sends none."""
 
     @property
     def heads(self) -> tuple[str, ...]:
         """The heads that pricing this strategy needs."""
-        return (self.goal_head, self.value_numerator, self.value_denominator)
+        return (self.goal_head, self.value_numerator, self.value_denominator, self.pctr_head)
+
+    def asked_price(self, request: AdRequest, scores: Scores) -> AskedPrice:
+        """Read what a request says about prices; a pCTR it lacks comes from the click head."""
+        pctr = request.pctr
+        if pctr is None and self.pctr_head:
+            pctr = scores[self.pctr_head]
+        return AskedPrice(pctr, request.bid_floor_micros, request.currency)
 
     def worth(self, scores: Scores) -> Worth:
         """Read one candidate's scores for this strategy."""
@@ -85,6 +96,21 @@ class LiveRelease:
     """The heads that any bound strategy or answer needs."""
     by_id: Mapping[str, Mapping[str, BoundStrategy]]
     """Platform name to strategy id to strategy."""
+    arm: Arm = Arm.LIVE
+    canary: "LiveRelease | None" = None
+    """The same release with the canary's models, which decides for a share of all people."""
+    canary_salt: int = 0
+    canary_share: int = 0
+    """Buckets, of a million, whose people the canary decides for."""
+
+    def arm_of(self, person_key: int) -> "LiveRelease":
+        """Give the arm that decides for a person: always the same one while its share lasts.
+
+        A larger share keeps the people of a smaller one; another canary draws its people anew.
+        """
+        if self.canary is None or bucket(person_key, self.canary_salt) >= self.canary_share:
+            return self
+        return self.canary
 
     def asked(self, request: AdRequest) -> Sequence[BoundStrategy]:
         """Give the strategies a request is about: those it names, or all that are bound there."""
@@ -128,6 +154,23 @@ def assemble(
     return LiveRelease(release, snapshot, models, versions, bound, tuple(sorted(heads)), by_id)
 
 
+def with_canary(live: LiveRelease, arm: LiveRelease) -> LiveRelease:
+    """Let an arm decide for the people of the release's canary.
+
+    The arm is `assemble` of `rollout.canary_arm`: bound anew, since other models may value people
+    by other rules and weigh them by other means.
+    """
+    canary = live.release.canary
+    if canary is None:
+        return live
+    return replace(
+        live,
+        canary=replace(arm, arm=Arm.CANARY),
+        canary_salt=layer_salt(canary.layer),
+        canary_share=canary.share_millionths,
+    )
+
+
 def mean_of(release: Release, strategy_id: str, platform: str) -> float:
     """Read a strategy's mean value on a platform; not-a-number where none was measured."""
     return release.mean_values.get(mean_name(strategy_id, platform), math.nan)
@@ -169,6 +212,7 @@ def bind(
         accept_ttl_s=clamp_ttl(strategy.accept_ttl_s),
         reject_ttl_s=clamp_ttl(strategy.reject_ttl_s),
         degraded_ttl_s=info.min_ttl_s if degraded is None else clamp_ttl(degraded),
+        pctr_head=CLICK if strategy.answer is BidKind.CPM and CLICK in models.heads else "",
     )
 
 

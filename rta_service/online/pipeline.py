@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 from rta_service.device_key import KeyRing
 from rta_service.domain.clock import Clock
-from rta_service.domain.decision import Decision, Prediction, StrategyDecision
+from rta_service.domain.decision import Arm, Decision, Prediction, StrategyDecision
 from rta_service.domain.device import IdKind
 from rta_service.domain.errors import DeadlineExceeded, SnapshotMissing, StoreUnavailable
 from rta_service.domain.reason import PARTICIPATING, ReasonCode
 from rta_service.domain.request import AdRequest
 from rta_service.online import bid, identity, policy
 from rta_service.online.answers import decline_all, degrade_all, finish, refuse_unknown
-from rta_service.online.bid import AskedPrice
 from rta_service.online.identity import ResolvedId
 from rta_service.online.live_release import BoundStrategy, LiveRelease, prediction
 from rta_service.online.person import Person, find_person
@@ -42,6 +41,8 @@ class BatchOutcome:
     decide_s: float = 0.0
     failure: Exception | None = None
     """What went wrong, if anything did; some or all decisions are then degraded."""
+    scored: "list[Scored]" = field(default_factory=list)
+    """The rows that models were asked about, for whoever samples the traffic."""
 
 
 class Found(NamedTuple):
@@ -50,6 +51,24 @@ class Found(NamedTuple):
     request: AdRequest
     ids: list[ResolvedId]
     records: list[bytes | None]
+
+
+class Scored(NamedTuple):
+    """One person whom models were asked about, and what they said; references only."""
+
+    candidate: Candidate
+    person_key: int
+    arm: Arm
+    scores: Scores
+    row: int = 0
+    """Position of the request in its batch, where its decision and versions are."""
+
+
+class Decided(NamedTuple):
+    """The decisions of a batch, in its order, and the rows that were scored for them."""
+
+    decisions: list[Decision]
+    scored: list[Scored]
 
 
 Verdict = tuple[BoundStrategy, ReasonCode]
@@ -112,7 +131,8 @@ class Pipeline:
         """Decide a batch; if that fails, each request alone, so that a bad one costs itself."""
         now_s = self._clock.now_ms() // 1000
         try:
-            return BatchOutcome(decide_found(live, self._keys, found, now_s))
+            decided = decide_found(live, self._keys, found, now_s)
+            return BatchOutcome(decided.decisions, scored=decided.scored)
         except Exception as error:
             if len(found) == 1:
                 raise
@@ -121,7 +141,7 @@ class Pipeline:
 
     def _decide_found_alone(self, live: LiveRelease, found: Found, now_s: int) -> Decision:
         try:
-            return decide_found(live, self._keys, [found], now_s)[0]
+            return decide_found(live, self._keys, [found], now_s).decisions[0]
         except Exception:  # noqa: BLE001 - counted by the caller, which met it first
             return degrade_all(live, found.request, ReasonCode.INTERNAL_ERROR)
 
@@ -137,24 +157,44 @@ def _degraded(
     return BatchOutcome([degrade_all(live, r, reason) for r in batch], failure=error)
 
 
-def decide_found(
-    live: LiveRelease, keys: KeyRing, found: Sequence[Found], now_s: int
-) -> list[Decision]:
-    """Decide requests whose records are read: judge all, score those still wanted, price."""
+def decide_found(live: LiveRelease, keys: KeyRing, found: Sequence[Found], now_s: int) -> Decided:
+    """Decide requests whose records are read, each by the one arm that its person belongs to."""
     thresholds = live.snapshot.thresholds
     people = [find_person(thresholds, keys, f.ids, f.records, now_s) for f in found]
+    if live.canary is None:
+        return _decide_arm(live, found, people, now_s)
+    arms = [live if p is None else live.arm_of(p.key) for p in people]
+    decisions: dict[int, Decision] = {}
+    scored: list[Scored] = []
+    for arm in (live, live.canary):
+        rows = [row for row, chosen in enumerate(arms) if chosen is arm]
+        part = _decide_arm(arm, [found[r] for r in rows], [people[r] for r in rows], now_s)
+        decisions.update(zip(rows, part.decisions, strict=True))
+        scored += [one._replace(row=rows[one.row]) for one in part.scored]
+    return Decided([decisions[row] for row in range(len(found))], scored)
+
+
+def _decide_arm(
+    live: LiveRelease, found: Sequence[Found], people: Sequence[Person | None], now_s: int
+) -> Decided:
+    """Decide for people of one arm: judge all, score those still wanted, price."""
     verdicts = [judge(live, f.request, p) for f, p in zip(found, people, strict=True)]
-    rows: list[int] = []
-    candidates: list[Candidate] = []
-    for row, person in enumerate(people):
-        if person is not None and is_wanted(verdicts[row]):
-            rows.append(row)
-            candidates.append(candidate(found[row].request, person))
-    scored = dict(zip(rows, score(live.models, live.heads, candidates, now_s), strict=True))
-    return [
-        answer(live, found[row].request, person, verdicts[row], scored.get(row))
+    asked = [
+        (row, person, candidate(found[row].request, person))
+        for row, person in enumerate(people)
+        if person is not None and is_wanted(verdicts[row])
+    ]
+    scores = score(live.models, live.heads, [one[2] for one in asked], now_s)
+    scored = [
+        Scored(row_of_one, person.key, live.arm, given, row)
+        for (row, person, row_of_one), given in zip(asked, scores, strict=True)
+    ]
+    by_row = {one.row: one.scores for one in scored}
+    decisions = [
+        answer(live, found[row].request, person, verdicts[row], by_row.get(row))
         for row, person in enumerate(people)
     ]
+    return Decided(decisions, scored)
 
 
 def judge(live: LiveRelease, request: AdRequest, person: Person | None) -> list[Verdict]:
@@ -219,7 +259,7 @@ def price_strategy(
         bound.strategy,
         bound.mean_value,
         bound.worth(scores),
-        AskedPrice(request.pctr, request.bid_floor_micros, request.currency),
+        bound.asked_price(request, scores),
         bound.bounds,
     )
     if isinstance(offered, ReasonCode):
