@@ -29,13 +29,21 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the model did on rows later than all it was trained and calibrated on."""
+    """How the model did on rows that neither trees nor calibration saw (`metrics.evaluate`)."""
 
     rows: int
     positives: int
     auc: float
+    """Of a value head (1 + normalised Gini) / 2, which for 0/1 labels is the AUC."""
     log_loss: float
+    """Of a value head half the mean gamma deviance."""
     pcoc: float
+    """Mean prediction over observed rate; of a value head over the mean amount."""
+
+    @property
+    def gini(self) -> float:
+        """The normalised Gini, by which value heads are usually compared."""
+        return 2.0 * self.auc - 1.0
 
 
 class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
