@@ -23,8 +23,8 @@ from rta_service.cli.release import print_json, report_change
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.thresholds import DAY_S
 from rta_service.releasing.publishing import Change, publish as publish_release
-from rta_service.scoring.manifest import model_path, read_manifest
-from rta_service.stores.model_folder import latest_models, publish_model
+from rta_service.scoring.model_file import object_path, read_model
+from rta_service.stores.model_folder import latest_bundles, latest_entries, publish_model
 
 models_app = typer.Typer(help="What a device will do.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
@@ -78,11 +78,11 @@ def publish(
 ) -> None:
     """Try the newest version of each model out in a process of its own, and let it decide."""
     settings = settings_of(data, redis_url)
-    found = latest_models(folder)
+    found = latest_bundles(folder)
     if not found:
         raise InvalidInput("no <name>/<version>/manifest.json in it", str(folder))
     with wiring.open_shelf(settings) as shelf:
-        refs = tuple(publish_model(model_path(folder, r), settings.models_folder) for r in found)
+        refs = tuple(publish_model(bundle, settings.models_folder) for bundle in found)
         note = "models " + ", ".join(f"{ref.name} {ref.version}" for ref in refs)
         outcome = publish_release(shelf, Change(models=refs, note=note), now_ms())
     report_change(outcome, as_json=as_json)
@@ -92,7 +92,8 @@ def publish(
 def list_models(data: DataDir = None, as_json: AsJson = False) -> None:
     """List the newest version of each published model with its figures."""
     folder = settings_of(data, None).models_folder
-    manifests = [read_manifest(model_path(folder, ref)) for ref in latest_models(folder)]
+    hashes = [entry.ref.sha256 for entry in latest_entries(folder)]
+    manifests = [read_model(object_path(folder, sha256), sha256)[0] for sha256 in hashes]
     if as_json:
         print_json({"models": [msgspec.to_builtins(m) for m in manifests]})
         return

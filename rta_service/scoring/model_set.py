@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -11,9 +11,11 @@ from rta_service.domain.errors import ModelRefused
 from rta_service.domain.funnel import DEFAULT_FUNNEL, REGISTER, TRADE
 from rta_service.domain.release import ModelRef
 from rta_service.domain.strategy import Goal, OptimisedEvent
+from rta_service.scoring.canonical_text import canonical_text
 from rta_service.scoring.forest import read_forest
 from rta_service.scoring.head import Head
-from rta_service.scoring.manifest import MODEL, model_path, read_verified
+from rta_service.scoring.manifest import ModelManifest
+from rta_service.scoring.model_file import object_path, read_model
 
 TRADE_GIVEN_REGISTER: Final = "trade_given_register"
 
@@ -69,36 +71,58 @@ class ModelSet:
         return ValueRule("ratio", TRADE, REGISTER) if has_ratio else MISSING
 
 
-def load_model_set(folder: Path, refs: Sequence[ModelRef]) -> ModelSet:
-    """Load the models of a release from <folder>/<name>/<version>.
+class HeadSource(Protocol):
+    """Where heads come from when not from the disk: a `HeadCache`."""
 
-    Text that does not hash to what the release names never reaches LightGBM. Raises ModelRefused
-    naming file and reason.
+    def load(self, folder: Path, ref: ModelRef) -> Head:
+        """Give the head of a model; raises ModelRefused naming file and reason."""
+
+
+def load_model_set(
+    folder: Path, refs: Sequence[ModelRef], cache: HeadSource | None = None
+) -> ModelSet:
+    """Load the models of a release from the folder's objects, or take them from the cache.
+
+    Raises ModelRefused naming file and reason.
     """
+    load = load_head if cache is None else cache.load
     heads: dict[str, Head] = {}
     for ref in refs:
         if ref.name in heads:
             raise ModelRefused(f"{folder}: a release names the model {ref.name!r} twice")
-        heads[ref.name] = load_head(folder, ref)
+        heads[ref.name] = load(folder, ref)
     return ModelSet(heads)
 
 
 def load_head(folder: Path, ref: ModelRef) -> Head:
-    """Load one model; raises ModelRefused naming file and reason."""
-    manifest, text = read_verified(folder, ref)
-    place = model_path(folder, ref) / MODEL
+    """Load one model: map its arrays, and let LightGBM read the text that we write from them.
+
+    No byte of an upload reaches LightGBM. Raises ModelRefused naming model, file and reason.
+    """
+    path = object_path(folder, ref.sha256)
+    try:
+        manifest, flat = read_model(path, ref.sha256)
+        check_ref(manifest, ref)
+        forest = read_forest(canonical_text(flat))
+    except ModelRefused as error:
+        raise ModelRefused(f"{ref.name} {ref.version}: {error}") from error
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        raise ModelRefused(f"{ref.name} {ref.version}: {path}: can't be scored ({said})") from error
+    return Head(manifest, forest, flat)
+
+
+def check_ref(manifest: ModelManifest, ref: ModelRef) -> None:
+    """Raise ModelRefused unless the manifest is of this model and answers its name's question."""
+    if (manifest.name, manifest.version) != (ref.name, ref.version):
+        raise ModelRefused(
+            f"{ref.sha256} is {manifest.name} {manifest.version}, "
+            f"the release names it {ref.name} {ref.version}"
+        )
     known = _KNOWN.get(manifest.name)
     asked = (manifest.goal, manifest.given, manifest.kind)
     if known is not None and asked != (known.goal, known.given, known.kind):
         raise ModelRefused(
-            f"{place.parent}: {manifest.name!r} must predict {known.goal} given {known.given} as a"
-            f" {known.kind}, not {manifest.goal} given {manifest.given} as a {manifest.kind}"
+            f"{manifest.name!r} must predict {known.goal} given {known.given} as a {known.kind}, "
+            f"not {manifest.goal} given {manifest.given} as a {manifest.kind}"
         )
-    try:
-        forest = read_forest(text.decode())
-    except ValueError as error:
-        said = " ".join(str(error).split())
-        raise ModelRefused(f"{place}: LightGBM can't read it ({said})") from error
-    if forest.feature_names != manifest.feature_names:
-        raise ModelRefused(f"{place}: its feature_names are not those of its manifest")
-    return Head(manifest, forest)
