@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaincinv
 
 from rta_service.domain.funnel import HeadKind
 from rta_service.scoring.manifest import Evaluation
@@ -113,3 +114,20 @@ def evaluate(kind: HeadKind, labels: NDArray[Any], predictions: FloatColumn) -> 
         log_loss=log_loss(labels, predictions),
         pcoc=pcoc(labels, predictions),
     )
+
+
+def pcoc_interval(
+    labels: NDArray[Any], probabilities: FloatColumn, confidence: float = 0.99
+) -> tuple[float, float]:
+    """Bound the PCOC that so few positives allow, the sum of predictions taken as certain.
+
+    Positives are counted as Poisson; the bounds of their mean are Garwood's (1936), from the
+    gamma distribution. Raises ValueError without a positive label.
+    """
+    positives = np.count_nonzero(labels)
+    if not positives:
+        raise ValueError("PCOC needs at least one positive")
+    tail = (1.0 - confidence) / 2.0
+    fewest, most = gammaincinv(positives, tail), gammaincinv(positives + 1, 1.0 - tail)
+    total = float(np.sum(probabilities))
+    return total / float(most), total / float(fewest)
