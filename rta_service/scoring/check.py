@@ -1,90 +1,52 @@
 """Proves models harmless before a release may name them, in a process that is allowed to die.
 
-LightGBM trusts its text: a truncated or damaged one ends the process by a signal, loops for ever,
-or gives nonsense. So a child process with limits loads the models and scores rows with them; what
-becomes of the child is the verdict. Run as `python -m rta_service.scoring.check FOLDER SECONDS
-(NAME VERSION SHA256)...`; it prints one line before each model, and DONE after the last.
+What is served was validated, and LightGBM sees only text that we wrote. Still it is a large native
+parser, so a child loads and scores the files of a release first; what becomes of it is the verdict.
 """
 
-import os
-import resource
-import signal
-import subprocess
-import sys
+import time
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from rta_service.domain.errors import ModelRefused
 from rta_service.domain.release import ModelRef
 from rta_service.features import CATEGORICAL, FEATURE_NAMES
+from rta_service.scoring.disposable import DisposableProcess, ProcessEnded
+from rta_service.scoring.disposable_child import CHECK_OBJECT
 from rta_service.scoring.head import Head
-from rta_service.scoring.manifest import MODEL, model_path
+from rta_service.scoring.model_file import object_path
 from rta_service.scoring.model_set import load_head
 
-DONE: Final = "all models are fine"
-
-_MEMORY_BYTES: Final = 4 << 30
-"""Address space of the child; a sane one with LightGBM loaded maps about 1 GB."""
-
 _ROWS: Final = 512
-_REFUSED: Final = 3
-_SHOWN_CHARACTERS: Final = 300
 
 
 def check_models(folder: Path, refs: Sequence[ModelRef], timeout_s: float = 20.0) -> None:
-    """Load and score the models in a separate process; returns only if all of them are fine.
+    """Load and score models in a separate process; returns only if all of them are fine.
 
-    Raises ModelRefused naming the file and what happened: refused by a check, killed by a signal,
-    still busy after `timeout_s` (for all of them together), or not a sane probability.
+    Raises ModelRefused naming model, file and what happened: refused by a check, killed by a
+    signal, still busy after `timeout_s` (for all of them together), or not a sane prediction.
     """
-    if not refs:
-        return
-    for ref in refs:
-        model_path(folder, ref)
-    command = [sys.executable, "-m", __spec__.name, str(folder), str(timeout_s)]
-    command += chain.from_iterable((ref.name, ref.version, ref.sha256) for ref in refs)
-    try:
-        child = subprocess.run(  # noqa: S603 - our own interpreter and module; names are checked
-            command, env=_environment(), capture_output=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        place = _place(folder, refs, error.stdout or b"")
-        raise ModelRefused(f"{place}: not loaded and scored within {timeout_s:g} s") from error
-    lines = child.stdout.decode(errors="replace").splitlines()
-    if child.returncode == 0 and lines and lines[-1] == DONE:
-        return
-    place = _place(folder, refs, child.stdout)
-    last = "".join(child.stderr.decode(errors="replace").splitlines()[-1:])
-    if child.returncode == _REFUSED:
-        raise ModelRefused(last)
-    said = f" ({last[:_SHOWN_CHARACTERS]})" if last else ""
-    raise ModelRefused(f"{place}: {_end_of(child.returncode)}{said}")
+    end_s = time.monotonic() + timeout_s
+    with DisposableProcess() as process:
+        for ref in refs:
+            path = object_path(folder.resolve(), ref.sha256)
+            arguments = {"folder": str(folder.resolve()), "ref": msgspec.to_builtins(ref)}
+            try:
+                process.call(CHECK_OBJECT, arguments, max(end_s - time.monotonic(), 0.0))
+            except ProcessEnded as error:
+                raise ModelRefused(f"{ref.name} {ref.version}: {path}: {error}") from error
 
 
-def _environment() -> dict[str, str]:
-    """Ours without the service's settings and secrets, which untrusted text must not reach.
-
-    Native libraries are held to one thread: their stacks count against the limit.
-    """
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("RTA_")}
-    return {**ours, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONFAULTHANDLER": ""}
-
-
-def _place(folder: Path, refs: Sequence[ModelRef], output: bytes) -> Path:
-    """Name the model file that the child had begun with when it ended."""
-    begun = max(output.decode(errors="replace").count("\n"), 1)
-    return model_path(folder, refs[min(begun, len(refs)) - 1]) / MODEL
-
-
-def _end_of(code: int) -> str:
-    if code < 0:
-        return f"the process that loaded it was killed by {signal.Signals(-code).name}"
-    return f"the process that loaded it ended with {code}"
+def check_object(folder: str, ref: dict[str, str]) -> dict[str, Any]:
+    """Be the child: load and score one model; raises ModelRefused."""
+    head = load_head(Path(folder), ModelRef(**ref))
+    check_head(head, f"{ref['name']} {ref['version']}")
+    return {}
 
 
 def sample_matrix() -> NDArray[np.float64]:
@@ -99,47 +61,18 @@ def sample_matrix() -> NDArray[np.float64]:
     return matrix
 
 
-def check_head(head: Head, place: Path) -> None:
-    """Score fixed rows; raises ModelRefused unless all raw and final values are probabilities."""
+def check_head(head: Head, place: str) -> None:
+    """Score fixed rows; raises ModelRefused unless all values are what the head's kind promises.
+
+    A probability lies in [0, 1], calibrated or not; a value is finite, and calibrated not negative.
+    """
     matrix = sample_matrix()
-    for words, values in (
-        ("raw", head.forest.predict(matrix)),
-        ("calibrated", head.probabilities(matrix)),
-    ):
+    highest = 1.0 if head.manifest.kind == "probability" else np.finfo(np.float64).max
+    lowest = 0.0 if head.manifest.kind == "probability" else -highest
+    raw, final = head.forest.predict(matrix), head.probabilities(matrix)
+    for words, values, low in (("raw", raw, lowest), ("calibrated", final, 0.0)):
         if values.shape != (len(matrix),):
             raise ModelRefused(f"{place}: gives {values.shape} {words} values for {len(matrix)}")
-        wrong = values[~((values >= 0.0) & (values <= 1.0))]
+        wrong = values[~((values >= low) & (values <= highest))]
         if len(wrong):
-            raise ModelRefused(f"{place}: gives {wrong[0]} as a {words} probability")
-
-
-def _limit(seconds: int) -> None:
-    """Bound what a hostile text can take; the hard CPU limit outlives a parent that died."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _refs(words: Sequence[str]) -> list[ModelRef]:
-    triples = zip(words[0::3], words[1::3], words[2::3], strict=True)
-    return [ModelRef(name, version, sha256) for name, version, sha256 in triples]
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Be the child: check the models that the arguments name; 0 if all are fine."""
-    folder, seconds, *words = arguments
-    _limit(int(float(seconds)) + 1)
-    try:
-        for ref in _refs(words):
-            sys.stdout.write(f"{ref.name}\n")
-            sys.stdout.flush()
-            check_head(load_head(Path(folder), ref), model_path(Path(folder), ref) / MODEL)
-    except ModelRefused as error:
-        sys.stderr.write(f"\n{error}")
-        return _REFUSED
-    sys.stdout.write(f"{DONE}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+            raise ModelRefused(f"{place}: gives {wrong[0]} as a {words} {head.manifest.kind}")
