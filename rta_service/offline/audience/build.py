@@ -19,9 +19,10 @@ from rta_service.domain.thresholds import Thresholds
 from rta_service.offline import engine
 from rta_service.offline.audience import labels
 from rta_service.offline.audience.report import BuildReport
-from rta_service.offline.audience.thresholds import check_order, find_thresholds
 from rta_service.offline.events import MAX_BAD_SHARE, CleanLog, LogOptions, clean_log
 from rta_service.offline.history import record_columns, to_records
+from rta_service.offline.thresholds import check_order, find_thresholds
+from rta_service.offline.tiers import tier_codes
 from rta_service.record import RECORD_VERSION, Records
 from rta_service.snapshot_folder import (
     MANIFEST,
@@ -185,7 +186,7 @@ def _person_records(
     return to_records(
         people.columns,
         person_key=person_keys,
-        tier=labels.tier_codes(people.columns, thresholds),
+        tier=tier_codes(people.columns, thresholds),
         segment=labels.segment_codes(people.columns, as_of_s, thresholds),
     )
 

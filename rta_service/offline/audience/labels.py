@@ -1,4 +1,4 @@
-"""From features and thresholds to stage, segment and tier: what records and reports say."""
+"""From features and thresholds to stage and segment: what records and reports say."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rta_service.domain.thresholds import DAY_S, Thresholds
-from rta_service.domain.user import LifecycleStage, RFMSegment, Role, ValueTier
-from rta_service.record import FLAG_OPTED_OUT, Records, rfm_codes, stages_at
+from rta_service.domain.user import LifecycleStage, RFMSegment, ValueTier
+from rta_service.record import Records, rfm_codes, stages_at
 
 STALE_DAYS: Final = 2
 """A daily build is never this old."""
@@ -21,30 +21,6 @@ def segment_codes(columns: Columns, as_of_s: int, thresholds: Thresholds) -> NDA
     """Give RFMSegment codes as of the snapshot; NONE for those who never paid."""
     recency_s = as_of_s - columns["last_pay_at"]
     return rfm_codes(recency_s, columns["orders"], columns["cents"], thresholds)
-
-
-def tier_codes(columns: Columns, thresholds: Thresholds) -> NDArray[np.int64]:
-    """Give ValueTier codes from money, orders and role, never from the stage or recency.
-
-    X: opted out, or a professional seller. S, A, B: payers by net money. C: other payers, sellers,
-    and those who registered and browsed. D: the rest.
-    """
-    cents, is_payer = columns["cents"], columns["orders"] > 0
-    is_never = ((columns["flags"] & FLAG_OPTED_OUT) > 0) | (
-        columns["role"] == int(Role.PROFESSIONAL_SELLER)
-    )
-    is_promising = (columns["sales"] > 0) | (
-        (columns["registered_at"] > 0) & (columns["browses"] > 0)
-    )
-    conditions = [
-        is_never,
-        is_payer & (cents >= thresholds.tier_s_cents),
-        is_payer & (cents >= thresholds.tier_a_cents),
-        is_payer & (cents >= thresholds.tier_b_cents),
-        is_payer | is_promising,
-    ]
-    tiers = (ValueTier.X, ValueTier.S, ValueTier.A, ValueTier.B, ValueTier.C)
-    return np.select(conditions, [int(tier) for tier in tiers], default=int(ValueTier.D))
 
 
 def stale_warning(

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.thresholds import Thresholds
 from rta_service.offline import engine
-from rta_service.offline.audience.thresholds import (
+from rta_service.offline.thresholds import (
     EIGHTY,
     Share,
     check_order,
