@@ -92,6 +92,19 @@ class KeyRing:
         ).digest()
         return int.from_bytes(digest, "little")
 
+    def request_tag(self, platform: str, request_id: str) -> int:
+        """Hash what names a request, so that its outcome can be told to belong to it.
+
+        Under the permanent key: outcomes mature for days, and the pepper may rotate meanwhile.
+        """
+        digest = hashlib.blake2b(
+            f"{platform}:{request_id}".encode(),
+            digest_size=8,
+            key=self.experiment_key,
+            person=b"rta-request",
+        ).digest()
+        return int.from_bytes(digest, "little")
+
     @property
     def pepper_id(self) -> str:
         """A fingerprint of the pepper that gives nothing of it away."""

@@ -65,6 +65,7 @@ def test_keys_never_change_for_the_same_secrets() -> None:
     assert KEYS.device_key(md5("a")).hex() == "6d01488826418c0d"
     assert KEYS.person_key("user", md5("a")) == 11032123956031888001
     assert KEYS.person_key(None, md5("a")) == 14813405363856126880
+    assert KEYS.request_tag("json", "q1") == 12304145844701832841
 
 
 def test_the_pepper_hides_devices_and_leaves_people_where_they_are() -> None:
@@ -72,6 +73,7 @@ def test_the_pepper_hides_devices_and_leaves_people_where_they_are() -> None:
 
     assert rotated.device_key(md5("a")) != KEYS.device_key(md5("a"))
     assert rotated.person_key("user", "") == KEYS.person_key("user", "")
+    assert rotated.request_tag("json", "q1") == KEYS.request_tag("json", "q1")
     assert rotated.pepper_id != KEYS.pepper_id
     assert b"pepper".hex() not in KEYS.pepper_id
 
@@ -87,3 +89,7 @@ def test_buckets_of_sorted_keys_are_runs(key: bytes, bits: int) -> None:
 
     assert 0 <= bucket < 2**bits
     assert bucket == int.from_bytes(key, "big") >> (64 - bits)
+
+
+def test_requests_of_two_platforms_may_have_one_name() -> None:
+    assert KEYS.request_tag("json", "q1") != KEYS.request_tag("tencent", "q1")

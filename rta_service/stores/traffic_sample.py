@@ -30,13 +30,19 @@ ROWS: Final = 4_096
 HEADS: Final = 8
 """Scores of one row; a release with more heads has the rest left out."""
 
+FLAG_CANARY: Final = 1
+"""The canary's models decided, not the live ones."""
+FLAG_PARTICIPATED: Final = 2
+FLAG_FIRST_MET: Final = 4
+"""The worker had not met this person since the release came; once among all workers of a host."""
+
 _MAGIC: Final = b"RTASMPL1"
 _HEADER: Final = struct.Struct("<8sIIII40x")
 _SLOTS: Final = 32
 _SLOT_BYTES: Final = 2_048
 _SLOT: Final = struct.Struct("<QII")
 _FIRST_ROW: Final = _HEADER.size + _SLOTS * _SLOT_BYTES
-_BODY: Final = struct.Struct(f"<QqQI4B{RECORD_BYTES}s{HEADS}d")
+_BODY: Final = struct.Struct(f"<QqQII5B3x{RECORD_BYTES}s{HEADS}d")
 _CHECK: Final = struct.Struct("<I4x")
 _ROW_DTYPE: Final = np.dtype(
     [
@@ -44,10 +50,13 @@ _ROW_DTYPE: Final = np.dtype(
         ("instant_ms", "<i8"),
         ("tag", "<u8"),
         ("line_up", "<u4"),
+        ("latency_us", "<u4"),
         ("platform", "u1"),
         ("os", "u1"),
         ("placement", "u1"),
-        ("arm", "u1"),
+        ("stage", "u1"),
+        ("flags", "u1"),
+        ("spare", "V3"),
         ("record", RECORD_DTYPE),
         ("scores", "<f8", (HEADS,)),
         ("check", "<u4"),
@@ -83,8 +92,12 @@ class SampledRow(NamedTuple):
     platform: int
     os: int
     placement: int
-    arm: int
-    """0 decided by the live models, 1 by the canary."""
+    stage: int
+    """LifecycleStage at that moment."""
+    flags: int
+    """FLAG_*: decided by the canary, answered yes, person met for the first time."""
+    latency_us: int
+    """Of the batch, from ids to decisions."""
     line_up: LineUp
     scores: tuple[float, ...]
     """In the order of the line-up; NaN for a head that was not asked."""
@@ -98,8 +111,10 @@ class TrafficSample:
     """Ready for features.matrix; person keys are 0."""
     instants_ms: NDArray[np.int64]
     tags: NDArray[np.uint64]
-    arms: NDArray[np.uint8]
-    """0 live, 1 canary."""
+    stages: NDArray[np.uint8]
+    """LifecycleStage codes."""
+    flags: NDArray[np.uint8]
+    latency_us: NDArray[np.uint32]
     line_up_of: NDArray[np.int64]
     """Index into line_ups."""
     line_ups: tuple[LineUp, ...]
@@ -108,6 +123,10 @@ class TrafficSample:
 
     def __len__(self) -> int:
         return len(self.instants_ms)
+
+    def has(self, flag: int) -> NDArray[np.bool_]:
+        """Tell of each row whether it has a FLAG_*."""
+        return (self.flags & flag) > 0
 
     def scores_of(self, name: str, version: str) -> NDArray[np.float64]:
         """Give what one model's version answered, [n]; NaN for rows that it did not decide."""
@@ -159,10 +178,12 @@ class SampleWriter:
             row.instant_ms,
             row.tag,
             line_up,
+            row.latency_us,
             row.platform,
             row.os,
             row.placement,
-            row.arm,
+            row.stage,
+            row.flags,
             record[:_KEY_AT] + _NO_KEY + record[_KEY_AT + len(_NO_KEY) :],
             *scores,
             *[np.nan] * (HEADS - len(scores)),
@@ -214,14 +235,19 @@ def read_sample(run_dir: Path, limit: int, after_ms: int = 0) -> TrafficSample:
 def _sample(
     table: _Table, line_up_of: NDArray[np.int64], line_ups: tuple[LineUp, ...]
 ) -> TrafficSample:
-    platform, system, placement = (
-        table[field].astype(np.int64) for field in ("platform", "os", "placement")
-    )
+    context = [table[field].astype(np.int64) for field in ("platform", "os", "placement")]
     records = np.ascontiguousarray(table["record"])
-    rows = Rows(records, table["instant_ms"] // 1000, platform, system, placement)
-    scores = np.ascontiguousarray(table["scores"])
-    instants, tags, arms = (table[field].copy() for field in ("instant_ms", "tag", "arm"))
-    return TrafficSample(rows, instants, tags, arms, line_up_of, line_ups, scores)
+    return TrafficSample(
+        rows=Rows(records, table["instant_ms"] // 1000, *context),
+        instants_ms=table["instant_ms"].copy(),
+        tags=table["tag"].copy(),
+        stages=table["stage"].copy(),
+        flags=table["flags"].copy(),
+        latency_us=table["latency_us"].copy(),
+        line_up_of=line_up_of,
+        line_ups=line_ups,
+        scores=np.ascontiguousarray(table["scores"]),
+    )
 
 
 def _read_ring(path: Path, limit: int, after_ms: int) -> tuple[_Table, dict[int, LineUp]]:

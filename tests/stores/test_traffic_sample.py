@@ -14,6 +14,9 @@ from rta_service.domain.errors import InvalidInput
 from rta_service.features import FEATURES, matrix
 from rta_service.record import RECORD_VERSION, pack_columns
 from rta_service.stores.traffic_sample import (
+    FLAG_CANARY,
+    FLAG_FIRST_MET,
+    FLAG_PARTICIPATED,
     HEADS,
     LineUp,
     SampledRow,
@@ -32,13 +35,13 @@ def _record(orders: int = 3) -> bytes:
 
 
 def a_row(instant_ms: int = 1_000, **changes: Any) -> SampledRow:
-    usual = SampledRow(instant_ms, 77, _record(), 1, 2, 3, 0, LINE_UP, (0.25, 0.125))
+    usual = SampledRow(instant_ms, 77, _record(), 1, 2, 3, 4, 0, 1_500, LINE_UP, (0.25, 0.125))
     return usual._replace(**changes)
 
 
 def test_a_sampled_row_can_be_scored_again(tmp_path: Path) -> None:
     with SampleWriter(ring_path(tmp_path, "decision-0")) as writer:
-        writer.add(a_row(1_717_286_400_123, arm=1))
+        writer.add(a_row(1_717_286_400_123, flags=FLAG_CANARY | FLAG_FIRST_MET))
 
     sample = read_sample(tmp_path, 10)
 
@@ -49,7 +52,10 @@ def test_a_sampled_row_can_be_scored_again(tmp_path: Path) -> None:
     assert sample.rows.records["version"].tolist() == [RECORD_VERSION]
     assert sample.rows.records["orders"].tolist() == [3]
     assert sample.tags.tolist() == [77]
-    assert sample.arms.tolist() == [1]
+    assert sample.has(FLAG_CANARY).tolist() == sample.has(FLAG_FIRST_MET).tolist() == [True]
+    assert sample.has(FLAG_PARTICIPATED).tolist() == [False]
+    assert sample.stages.tolist() == [4]
+    assert sample.latency_us.tolist() == [1_500]
     assert sample.scores_of("trade", "v2").tolist() == [0.125]
 
 
@@ -178,7 +184,7 @@ def test_whatever_is_damaged_only_loses_rows(
     data: st.DataObject, a_ring: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     damaged = bytearray(a_ring)
-    used = [*range(64 + 3_000), *range(len(a_ring) - 16 * 168, len(a_ring))]
+    used = [*range(64 + 3_000), *range(len(a_ring) - 16 * 176, len(a_ring))]
     for at in data.draw(st.lists(st.sampled_from(used), min_size=1, max_size=20)):
         damaged[at] = data.draw(st.integers(0, 255))
     end = data.draw(st.sampled_from([len(damaged), len(damaged), len(damaged) - 1, 70, 10, 0]))
