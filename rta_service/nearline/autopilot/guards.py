@@ -1,37 +1,53 @@
-"""One guard a question: each reads its figure from the evidence and says where the limits are."""
+"""All guards: one a question, read together with what each may spend of the chance to be wrong."""
 
 from collections.abc import Callable
-from enum import StrEnum
+from typing import Final
 
-import msgspec
-
+from rta_service.nearline.autopilot.arm_guards import (
+    arm_calibration,
+    arm_money,
+    sample_ratio,
+    slow_decisions,
+)
 from rta_service.nearline.autopilot.evidence import Evidence
+from rta_service.nearline.autopilot.paired_guards import (
+    calibration,
+    claim,
+    drift,
+    log_loss,
+    money,
+    ranking,
+    scoring_time,
+    segments,
+    soundness,
+)
 from rta_service.nearline.autopilot.policy import Policy
+from rta_service.nearline.autopilot.ranking import ranking_gap
+from rta_service.nearline.autopilot.reading import Case, Reading
 
-
-class State(StrEnum):
-    """What a guard says."""
-
-    CLEAR = "clear"
-    UNSURE = "unsure"
-    ALARM = "alarm"
-
-
-class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One guard's figure, with its interval, its limits and what they say."""
-
-    guard: str
-    state: State
-    figure: float | None
-    low: float | None
-    high: float | None
-    """The figure's interval that holds at all looks together; None where there is none."""
-    limit: str
-    words: str
+GUARDS: Final[tuple[Callable[[Case], Reading], ...]] = (
+    soundness,
+    calibration,
+    segments,
+    log_loss,
+    ranking,
+    claim,
+    money,
+    drift,
+    scoring_time,
+    slow_decisions,
+    sample_ratio,
+    arm_calibration,
+    arm_money,
+)
+TESTS: Final = 11
+"""Guards by chance: all but soundness and drift, which are plain limits."""
 
 
 def read_guards(
-    evidence: Evidence, policy: Policy, share_millionths: int, claimed_auc: float | None
+    evidence: Evidence, policy: Policy, claimed_gap: float | None = None
 ) -> tuple[Reading, ...]:
-    """Read every guard."""
-    return ()
+    """Read every guard; `claimed_gap` is the claimed AUC less the live model's claimed AUC."""
+    gap = ranking_gap(evidence.positive_pairs, evidence.negative_pairs)
+    case = Case(evidence, policy, claimed_gap, evidence.level, gap, policy.false_stop / TESTS)
+    return tuple(guard(case) for guard in GUARDS)

@@ -35,7 +35,7 @@ class Observation:
     """Sampled requests that both models scored; arrays of length n unless said otherwise."""
 
     live_scores: FloatColumn
-    """Calibrated predictions, 0 to 1; NaN where the candidate failed."""
+    """Calibrated predictions, 0 to 1; rows without one (NaN) are left out."""
     candidate_scores: FloatColumn
     is_candidate: NDArray[np.bool_]
     """Who decided: the candidate's arm, or the live one."""
@@ -70,7 +70,7 @@ class Outcomes:
 def observe(evidence: Evidence, batch: Observation) -> Evidence:
     """Add sampled rows; raises ValueError for columns of different lengths."""
     _check_lengths(batch)
-    live, candidate, sound = _scores(batch.live_scores, batch.candidate_scores)
+    live, candidate, _ = _scores(batch.live_scores, batch.candidate_scores)
     found = Evidence(
         evidence.live,
         evidence.candidate,
@@ -78,7 +78,7 @@ def observe(evidence: Evidence, batch: Observation) -> Evidence:
         candidate_scores=_histogram(score_bins(candidate), SCORE_BINS),
         live_sum=float(live.sum()),
         candidate_sum=float(candidate.sum()),
-        unsound=int(np.count_nonzero(~sound)),
+        unsound=int(np.count_nonzero(~_is_chance(batch.candidate_scores))),
         arm_live=_decided(batch, ~batch.is_candidate),
         arm_candidate=_decided(batch, batch.is_candidate),
     )
@@ -102,7 +102,7 @@ def settle(evidence: Evidence, batch: Outcomes) -> Evidence:
         negative_pairs=_histogram(pairs[~hits], SCORE_BINS**2),
         money=_moments(gain),
         money_scale=float((worth * live) @ (worth * live)) / 2.0,
-        unsound=int(np.count_nonzero(~sound)),
+        unsound=int(np.count_nonzero(~_is_chance(batch.candidate_scores))),
         arm_live=_came_of(batch, batch.live_scores, sound & ~batch.is_candidate),
         arm_candidate=_came_of(batch, batch.candidate_scores, sound & batch.is_candidate),
     )
@@ -126,22 +126,26 @@ def time_calls(evidence: Evidence, live_us: FloatColumn, candidate_us: FloatColu
 def score_bins(scores: FloatColumn) -> NDArray[np.int64]:
     """Say which of SCORE_BINS each score falls into."""
     depth = np.floor(np.log(np.clip(scores, LOWEST_SCORE, 1.0)) * _BINS_A_NAT)
-    return np.clip(depth + SCORE_BINS, 0, SCORE_BINS - 1).astype(np.int64)
+    return np.asarray(np.clip(depth + SCORE_BINS, 0, SCORE_BINS - 1), dtype=np.int64)
 
 
 def latency_bins(latency_us: FloatColumn) -> NDArray[np.int64]:
     """Say which of LATENCY_BINS each time falls into."""
     depth = np.log2(np.maximum(latency_us, 1.0)) * BINS_AN_OCTAVE
-    return np.clip(depth, 0, LATENCY_BINS - 1).astype(np.int64)
+    return np.asarray(np.clip(depth, 0, LATENCY_BINS - 1), dtype=np.int64)
 
 
 def _scores(
     live: FloatColumn, candidate: FloatColumn
 ) -> tuple[FloatColumn, FloatColumn, NDArray[np.bool_]]:
-    """Keep rows whose candidate score is a probability; gives both columns and who was kept."""
-    sound = np.isfinite(live) & (candidate >= 0.0) & (candidate <= 1.0)
+    """Keep rows with two probabilities; gives both columns and which rows were kept."""
+    sound = np.isfinite(live) & _is_chance(candidate)
     low, high = _CERTAIN, 1.0 - _CERTAIN
     return np.clip(live[sound], low, high), np.clip(candidate[sound], low, high), sound
+
+
+def _is_chance(scores: FloatColumn) -> NDArray[np.bool_]:
+    return (scores >= 0.0) & (scores <= 1.0)
 
 
 def _losses(hits: NDArray[np.bool_], chance: FloatColumn) -> FloatColumn:

@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+from rta_service.domain.rollout import MILLION
+
 DAY: Final = 1_440
 """Minutes."""
 HOUR: Final = 60
@@ -63,3 +65,12 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A decision that takes longer is slow: the p99 that platforms reward."""
     slow_share: float = 0.02
     """Share of slow decisions in the candidate's arm, apart from the live arm's own."""
+
+    def __post_init__(self) -> None:
+        shares = [step.share_millionths for step in self.ladder]
+        if not shares or shares[0] != 0 or sorted(set(shares)) != shares or shares[-1] >= MILLION:
+            raise ValueError(f"the ladder must rise from 0 (shadow) to below {MILLION}: {shares}")
+        if self.ladder[0].positives < 1:
+            raise ValueError("the first step must ask for matured positives")
+        if not (0.0 < self.false_stop < 1.0 and 0.0 < self.false_pass < 1.0):
+            raise ValueError("false_stop and false_pass are chances between 0 and 1")
