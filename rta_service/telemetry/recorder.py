@@ -24,6 +24,9 @@ from rta_service.telemetry.registry import (
     RELEASE_REFUSED,
     RELEASE_SWITCHES,
     REQUESTS,
+    SHADOW_MEAN_RATIO,
+    SHADOW_PSI,
+    SHADOW_ROWS,
     SHED,
     STAGE_LATENCY,
     STORE_ERRORS,
@@ -62,6 +65,13 @@ _STORE_ERRORS: Final = _places(STORE_ERRORS)
 _INTERNAL: Final = _places(INTERNAL_ERRORS)
 _UP: Final = _places(WORKERS_UP)
 _RESTARTS: Final = _places(WORKER_RESTARTS)
+
+
+def _trial_cell(metric: Metric, model: str, phase: str) -> int:
+    """Find the cell of a model's trial; one that the registry lacks counts as "other"."""
+    models, phases = (label.values for label in metric.labels)
+    head = models.index(model if model in models else "other")
+    return FIRST_CELL[metric.name] + head * len(phases) + phases.index(phase)
 
 
 class Telemetry:
@@ -158,6 +168,15 @@ class Telemetry:
     def count_release_refused(self) -> None:
         """Count a release that could not be used, so that the one before stays."""
         self._cells[_REFUSED] += 1.0
+
+    def count_shadow(self, model: str, phase: str, rows: int) -> None:
+        """Count rows scored by a model on trial; for the control process."""
+        self._cells[_trial_cell(SHADOW_ROWS, model, phase)] += rows
+
+    def show_shadow(self, model: str, phase: str, mean_ratio: float, psi: float) -> None:
+        """Show how a model on trial scores beside the live one; NaN where nothing is known."""
+        self._cells[_trial_cell(SHADOW_MEAN_RATIO, model, phase)] = mean_ratio
+        self._cells[_trial_cell(SHADOW_PSI, model, phase)] = psi
 
     def set_workers_up(self, kind: str, count: int) -> None:
         """Show how many processes of a kind are ready; for the supervisor."""

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from rta_service.domain.device import IdKind
+from rta_service.domain.funnel import DEFAULT_FUNNEL
 from rta_service.domain.platform import PLATFORM_CODES
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.user import LifecycleStage, ValueTier
@@ -103,8 +104,12 @@ _REASON = Label("reason", _words(ReasonCode))
 _ID_KIND = Label("kind", tuple(kind.value for kind in IdKind))
 _STEP = Label("stage", ("parse", "read", "decide", "render", "total"))
 _STORE_ERROR = Label("kind", ("other", "unavailable", "snapshot_missing"))
-_PLACE = Label("place", ("other", "lane", "pipeline", "score", "render", "release", "control"))
+_PLACE = Label(
+    "place", ("other", "lane", "pipeline", "score", "render", "release", "control", "sample")
+)
 _PROCESS_KIND = Label("kind", ("other", "decision", "control", "nearline", "store"))
+_HEAD = Label("model", ("other", *(spec.name for spec in DEFAULT_FUNNEL)))
+_TRIAL_PHASE = Label("phase", ("shadow", "canary"))
 _OUTCOME = Label("outcome", ("participate", "decline", "invalid"))
 
 REQUESTS = Metric(
@@ -218,6 +223,28 @@ WORKER_RESTARTS = Metric(
     "restarts",
     (_PROCESS_KIND,),
 )
+SHADOW_ROWS = Metric(
+    "rta_shadow_rows_total",
+    Kind.COUNTER,
+    "Sampled rows scored by a model on trial beside the live one.",
+    "rows",
+    (_HEAD, _TRIAL_PHASE),
+    sparse=True,
+)
+SHADOW_MEAN_RATIO = Metric(
+    "rta_shadow_mean_ratio",
+    Kind.GAUGE,
+    "Mean score of a model on trial over the live one's, on the newest sampled rows.",
+    "ratio",
+    (_HEAD, _TRIAL_PHASE),
+)
+SHADOW_PSI = Metric(
+    "rta_shadow_psi",
+    Kind.GAUGE,
+    "Population stability index of a model on trial against the live one; alarm above 0.25.",
+    "index",
+    (_HEAD, _TRIAL_PHASE),
+)
 PARTICIPATION_SHARE = Metric(
     "rta_participation_share",
     Kind.DERIVED,
@@ -250,6 +277,9 @@ METRICS: Final = (
     RELEASE_REFUSED,
     WORKERS_UP,
     WORKER_RESTARTS,
+    SHADOW_ROWS,
+    SHADOW_MEAN_RATIO,
+    SHADOW_PSI,
     PARTICIPATION_SHARE,
     FILES_IGNORED,
 )
