@@ -19,7 +19,13 @@ from rta_service.domain.errors import RTAError
 CHECK_OBJECT: Final = "rta_service.scoring.check:check_object"
 SURROUNDINGS: Final = "rta_service.scoring.disposable_child:surroundings"
 
-ALLOWED: Final = frozenset({CHECK_OBJECT, SURROUNDINGS})
+COMPARE_SCORES: Final = "rta_service.scoring.judging:compare_scores"
+COMPARE_TRAFFIC: Final = "rta_service.scoring.judging:compare_traffic"
+JUDGE_EVALUATION: Final = "rta_service.scoring.judging:judge_evaluation"
+
+ALLOWED: Final = frozenset(
+    {CHECK_OBJECT, SURROUNDINGS, COMPARE_SCORES, COMPARE_TRAFFIC, JUDGE_EVALUATION}
+)
 """All that a child can be asked to do; each takes JSON values by name and gives a dict of them."""
 
 _LIMITED: Final = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_CORE", "RLIMIT_CPU")

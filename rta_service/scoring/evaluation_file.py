@@ -1,7 +1,7 @@
 """evaluation.parquet: the rows behind a manifest's evaluation, for the server to judge by itself."""
 
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rta_service.domain.errors import ModelRefused
 from rta_service.features import FEATURE_NAMES
+from rta_service.scoring.gates import EvaluationRows
 
 LABEL: Final = "label"
 STAGE: Final = "stage"
@@ -18,17 +19,6 @@ MAX_ROWS: Final = 2_000_000
 
 _COLUMNS: Final = (*FEATURE_NAMES, LABEL, STAGE)
 _LEVEL: Final = 9
-
-
-class EvaluationRows(NamedTuple):
-    """Rows later than all that a model was trained and calibrated on."""
-
-    matrix: NDArray[np.float64]
-    """[n, F], NaN where missing."""
-    labels: NDArray[np.float64]
-    """[n]: 0 or 1; of a value head the money in micros."""
-    stages: NDArray[np.int64]
-    """[n], LifecycleStage codes."""
 
 
 def write_evaluation(

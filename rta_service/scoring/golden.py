@@ -7,7 +7,7 @@ a digest of the decision function, made by the trainer from its own reading of t
 
 import heapq
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,12 +20,15 @@ from rta_service.features import CATEGORICAL
 from rta_service.scoring.calibration import Calibration, calibrate
 from rta_service.scoring.check import sample_matrix
 from rta_service.scoring.flat_forest import FlatForest
+from rta_service.scoring.gates import Gate, at_least, at_most, failed, skipped
 
 SCHEMA: Final = 1
 MIN_ROWS: Final = 100
 MAX_ROWS: Final = 4_096
 TOLERANCE: Final = 1e-9
 """Relative above 1, absolute below: scores in micros are large, probabilities small."""
+
+GOLDEN_GATES: Final = ("golden_raw", "golden_calibrated", "golden_witness", "golden_coverage")
 
 _CHOSEN_ROWS: Final = 512
 _CANDIDATES: Final = 4_096
@@ -61,14 +64,6 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Give the rows as float64 [n, F], NaN where missing."""
         plain = [[math.nan if cell is None else float(cell) for cell in row] for row in self.rows]
         return np.array(plain, dtype=np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Scores [n] of one forest on the golden rows."""
-
-    raw: NDArray[np.float64]
-    calibrated: NDArray[np.float64]
 
 
 def make_golden(
@@ -171,15 +166,53 @@ def write_golden(path: Path, golden: Golden) -> None:
     path.write_bytes(msgspec.json.encode(golden))
 
 
-def worst_difference(expected: tuple[float, ...], found: NDArray[np.float64]) -> float:
-    """Give the largest difference [n], relative above 1; infinite where a score is not finite."""
+def golden_gates(
+    golden: Golden, forest: FlatForest, calibration: Calibration, min_coverage: float
+) -> list[Gate]:
+    """Hold what the trainer saw against the arrays that would be served; raises ModelRefused.
+
+    With a witness the whole decision function is vouched for; without one the rows must reach
+    `min_coverage` of the leaves, since what no row reaches could be anything.
+    """
+    rows = golden.matrix()
+    if rows.shape[1] != len(forest.feature_names):
+        columns = len(forest.feature_names)
+        raise ModelRefused(f"golden.json: rows of {rows.shape[1]} values, not {columns}")
+    calibrated = calibrate(forest.predict_plainly(rows), calibration)
+    return [
+        _difference(GOLDEN_GATES[0], golden.raw, forest.raw_plainly(rows)),
+        _difference(GOLDEN_GATES[1], golden.calibrated, calibrated),
+        _witness(golden, forest),
+        _coverage(golden, forest, min_coverage),
+    ]
+
+
+def _difference(name: str, expected: tuple[float, ...], found: NDArray[np.float64]) -> Gate:
+    """Give the largest difference [n], relative above 1; a score that is no number is wrong."""
     wanted = np.array(expected)
     with np.errstate(invalid="ignore"):
         differences = np.abs(found - wanted) / np.maximum(1.0, np.abs(wanted))
-    return float(np.max(np.where(np.isfinite(differences), differences, np.inf)))
+    row = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
+    note = f"{len(wanted)} rows; row {row}: expected {wanted[row]:.12g}, gives {found[row]:.12g}"
+    return at_most(name, float(differences[row]), TOLERANCE, note)
 
 
-def coverage(golden: Golden, forest: FlatForest) -> float:
-    """Give the share of the forest's leaves that the golden rows reach."""
-    reached = np.unique(leaves_of(forest, golden.matrix()))
-    return len(reached) / max(len(forest.leaf_value), 1)
+def _witness(golden: Golden, forest: FlatForest) -> Gate:
+    found = forest.digest()
+    if not golden.witness:
+        return skipped("golden_witness", "golden.json has none; its rows' coverage decides")
+    if golden.witness == found:
+        return Gate("golden_witness", "passed", note=found)
+    why = f"the trainer's reading is {golden.witness[:64]}, ours {found}: another model"
+    return failed("golden_witness", why)
+
+
+def _coverage(golden: Golden, forest: FlatForest, least: float) -> Gate:
+    leaves = len(forest.leaf_value)
+    reached = len(np.unique(leaves_of(forest, golden.matrix())))
+    note = f"{reached:,} of {leaves:,} leaves"
+    gate = at_least("golden_coverage", reached / leaves, least, note)
+    if not golden.witness:
+        return gate
+    note += "; the witness vouches for the others"
+    return msgspec.structs.replace(gate, outcome="skipped", note=note)
