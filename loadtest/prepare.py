@@ -17,11 +17,11 @@ from rta_service import wiring
 from rta_service.config import Settings
 from rta_service.demo.world import World as Made, WorldOptions, prepare_world
 from rta_service.domain.clock import SystemClock
-from rta_service.scoring.manifest import model_path
 from rta_service.simulation.load import PreparedRequest
 from rta_service.simulation.people import md5_of
 from rta_service.simulation.traffic import TrafficOptions, encode_json, simulate_traffic
 from rta_service.stores.embedded import EmbeddedStore
+from rta_service.stores.model_folder import bundle_path
 from rta_service.stores.redis import admin_client
 
 SEED: Final = 7
@@ -48,7 +48,7 @@ class World(msgspec.Struct, frozen=True):
     """A running store that outlives the service: the baseline's profiles lie in it too."""
     register_model: Path
     trade_model: Path
-    """LightGBM text models of the release."""
+    """LightGBM text models of the release, as they were uploaded."""
     requests: list[PreparedRequest]
     """Requests of the json platform, known and unknown devices mixed."""
     md5s: list[str]
@@ -86,12 +86,12 @@ def _filled(folder: Path, url: str, devices: int, close: Callable[[], None]) -> 
     md5s = [md5_of(raw) for raw, seen in zip(truth.raw, truth.seen, strict=True) if seen]
     with admin_client(url) as client:
         fill(client, made.snapshot, wiring.key_ring(settings), md5s)
-    models = {ref.name: model_path(settings.models_folder, ref) for ref in made.release.models}
+    bundles = {ref.name: bundle_path(settings.models_folder, ref) for ref in made.release.models}
     return World(
         service=_service(settings, url),
         store_url=url,
-        register_model=models["register"] / "model.txt",
-        trade_model=models["trade"] / "model.txt",
+        register_model=bundles["register"] / "model.txt",
+        trade_model=bundles["trade"] / "model.txt",
         requests=_requests(made),
         md5s=md5s,
         close=close,

@@ -90,22 +90,13 @@ def encode_model(manifest: ModelManifest, forest: FlatForest) -> bytes:
         raise ModelRefused(
             f"{manifest.name} {manifest.version}: its feature_names are not those of its manifest"
         )
-    arrays = _arrays_of(forest)
+    arrays = {name: forest.arrays[name].astype(dtype) for name, dtype in _DTYPES.items()}
     crcs = {name: zlib.crc32(array.data) for name, array in arrays.items()}
     header = Header(manifest, forest.objective, forest.sigmoid, _table(arrays, crcs, 0))
     # offsets are written as digits: as they grow, so may the header that they count from
     while (moved := _table(arrays, crcs, _after(header))) != header.arrays:
         header = msgspec.structs.replace(header, arrays=moved)
     return _sealed(header, arrays)
-
-
-def _arrays_of(forest: FlatForest) -> dict[str, NDArray[Any]]:
-    """Give the arrays as they are written; raises ValueError where a value would change."""
-    arrays = {}
-    for name, dtype in _DTYPES.items():
-        array = np.ascontiguousarray(getattr(forest, name))
-        arrays[name] = array.astype(dtype, casting="equiv")
-    return arrays
 
 
 def _table(
