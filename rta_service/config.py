@@ -53,8 +53,8 @@ class Settings(BaseSettings):
     """Requests that share one round trip."""
     max_waiting: int = Field(default=1024, ge=1, le=65_536)
     """Requests that may wait in one worker; beyond it the answer is an immediate no."""
-    release_poll_ms: float = Field(default=500.0, gt=0, le=60_000)
-    """How often a worker looks at the release pointer."""
+    release_poll_ms: float = Field(default=100.0, gt=0, le=60_000)
+    """How often a worker looks at the release pointers; a rollback takes about this long."""
     snapshot_ttl_days: float = Field(default=3.0, gt=0, le=400)
     """How long a published snapshot lives in the store unless published again."""
     drain_s: float = Field(default=10.0, gt=0, le=300)

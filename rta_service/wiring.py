@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,20 +18,21 @@ from rta_service import secret_files
 from rta_service.config import Settings
 from rta_service.device_key import KEY_BYTES, KeyRing
 from rta_service.domain.clock import Clock, SystemClock
-from rta_service.domain.errors import DegradedError, InvalidInput, RTAError, StoreUnavailable
+from rta_service.domain.errors import DegradedError, InvalidInput, StoreUnavailable
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.request import AdRequest
 from rta_service.online.batcher import Batcher, BatchLimits
 from rta_service.online.explain import explain
 from rta_service.online.pipeline import Pipeline
-from rta_service.online.watcher import ReleaseWatcher
+from rta_service.online.watcher import News, ReleaseWatcher
 from rta_service.platforms.registry import load_adapters
 from rta_service.releasing.desk import Desk
-from rta_service.releasing.loading import StoredReleases
+from rta_service.releasing.loading import StoredReleases, all_warm, way_back
 from rta_service.releasing.shelf import Shelf
 from rta_service.stores.embedded import EmbeddedStore
 from rta_service.stores.profile_reader import RedisProfileReader
 from rta_service.stores.redis import HotProfile, admin_client, hot_client, watch_client
+from rta_service.stores.release_reader import AsyncReleaseReader, worker_name
 from rta_service.telemetry import Telemetry, count_batch, exposition
 from rta_service.web.control import control_app
 from rta_service.web.decision import decision_app
@@ -111,8 +113,12 @@ class Deciding:
     clock: Clock
 
 
-def deciding(settings: Settings, url: str, process: str) -> Deciding:
-    """Put together what a process needs to decide."""
+def deciding(settings: Settings, url: str, process: str, *, takes_part: bool = True) -> Deciding:
+    """Put together what a process needs to decide.
+
+    One that takes part is waited for when a release is activated; one that does not (the control
+    process) keeps the shadows' models warm besides.
+    """
     clock = SystemClock()
     timeout_s = settings.store_timeout_ms / 1000
     # the socket's own time-out is longer: a late reply then keeps its connection
@@ -120,29 +126,55 @@ def deciding(settings: Settings, url: str, process: str) -> Deciding:
     reader = RedisProfileReader(hot_client(url, profile), settings.namespace, timeout_s)
     pipeline = Pipeline(reader, key_ring(settings), clock)
     telemetry = Telemetry.open(settings.run_dir, process)
-
-    said = ""
-
-    def report(release_id: str, error: RTAError | None) -> None:
-        nonlocal said
-        away = isinstance(error, StoreUnavailable)
-        pipeline.absence = ReasonCode.STORE_UNAVAILABLE if away else ReasonCode.NO_RELEASE
-        if release_id and error is None and pipeline.live is not None:
-            telemetry.release_taken(pipeline.live.release.created_at_ms)
-        elif release_id and error is not None:
-            telemetry.count_release_refused()
-        event = "release_taken" if release_id else "store_back"
-        if error is not None:
-            event = "store_unavailable" if away else "release_refused"
-        if said != (said := f"{event} {release_id} {error or ''}"):
-            say(event, clock, process=process, release=release_id, error=str(error or ""))
-
     # opened at the first load, in its thread: a cluster's client connects at once, and a worker
     # must start and answer while the store is away
     shelves = functools.cache(lambda: shelf(settings, url))
-    source = StoredReleases(watch_client(url), settings.namespace, shelves)
-    watcher = ReleaseWatcher(source, pipeline, settings.release_poll_ms / 1000, report)
+    worker = worker_name(process, socket.gethostname(), os.getpid()) if takes_part else ""
+    follower = AsyncReleaseReader(watch_client(url), settings.namespace, worker)
+    source = StoredReleases(follower, shelves, way_back if takes_part else all_warm)
+    herald = _Herald(process, pipeline, telemetry, clock)
+    poll_s = settings.release_poll_ms / 1000
+    watcher = ReleaseWatcher(source, pipeline, poll_s, herald.tell)
     return Deciding(reader, pipeline, watcher, telemetry, clock)
+
+
+class _Herald:
+    """Counts and says what becomes of releases in one process."""
+
+    def __init__(
+        self, process: str, pipeline: Pipeline, telemetry: Telemetry, clock: Clock
+    ) -> None:
+        self._process = process
+        self._pipeline = pipeline
+        self._telemetry = telemetry
+        self._clock = clock
+        self._said = ""
+
+    def tell(self, news: News) -> None:
+        """Count it, and say it unless it was said last."""
+        self._count(news)
+        error = str(news.error or "")
+        line = f"{news.event} {news.release_id} {error}"
+        if line != self._said:
+            self._said = line
+            facts = {"process": self._process, "release": news.release_id, "error": error}
+            say(news.event, self._clock, **facts)
+
+    def _count(self, news: News) -> None:
+        away = isinstance(news.error, StoreUnavailable)
+        self._pipeline.absence = ReasonCode.STORE_UNAVAILABLE if away else ReasonCode.NO_RELEASE
+        live = self._pipeline.live
+        match news.event:
+            case "release_taken" if live is not None:
+                self._telemetry.release_taken(
+                    live.release.created_at_ms, self._clock.now_ms(), news.seconds
+                )
+            case "release_prepared":
+                self._telemetry.release_prepared(news.seconds)
+            case "release_refused":
+                self._telemetry.count_release_refused()
+            case _:
+                pass
 
 
 def say(event: str, clock: Clock, **facts: str) -> None:

@@ -7,11 +7,12 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 import pytest
 from hypothesis import given, strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from rta_service.domain.decision import Bid, Decision, StrategyDecision
+from rta_service.domain.decision import Arm, Bid, Decision, StrategyDecision
 from rta_service.domain.device import IdKind
 from rta_service.domain.errors import (
     DeadlineExceeded,
@@ -25,6 +26,7 @@ from rta_service.domain.user import LifecycleStage, ValueTier
 from rta_service.telemetry import Telemetry, document, exposition, read_all
 from rta_service.telemetry.cells import metrics_folder
 from rta_service.telemetry.registry import (
+    ARM_DECISIONS,
     CELLS,
     DECISIONS,
     IDS_MATCHED,
@@ -303,7 +305,8 @@ def test_failures_of_a_batch_are_counted_by_who_is_to_blame(
 
 
 def test_the_release_has_an_age_in_each_process(tmp_path: Path, telemetry: Telemetry) -> None:
-    telemetry.release_taken(created_at_ms=1_000_000)
+    telemetry.release_taken(made_ms=1_000_000, now_ms=1_030_000, seconds=0.004)
+    telemetry.release_prepared(3.0)
     telemetry.count_release_refused()
     Telemetry.open(tmp_path, "decision-1")
 
@@ -313,6 +316,54 @@ def test_the_release_has_an_age_in_each_process(tmp_path: Path, telemetry: Telem
     assert ages == {series("rta_release_age_seconds", process="decision-0"): 90.0}
     assert found[series("rta_release_switches_total")] == 1.0
     assert found[series("rta_release_refused_total")] == 1.0
+    assert found[series("rta_release_prepared_total")] == 1.0
+    assert found[series("rta_release_taken_age_seconds", process="decision-0")] == 60.0
+    sums = [found[series("rta_activation_seconds_sum", phase=p)] for p in ("prepare", "switch")]
+    assert sums == [3.0, 0.004]
+
+
+def test_workers_on_different_releases_are_a_skew_that_lasts_until_they_agree(
+    tmp_path: Path,
+) -> None:
+    first, second, control, starting = (
+        Telemetry.open(tmp_path, name)
+        for name in ("decision-0", "decision-1", "control", "decision-2")
+    )
+    assert starting is not None  # it has no release yet
+
+    def skew(now_ms: int) -> list[float]:
+        found = scraped(tmp_path, now_ms)
+        return [found[series(f"rta_release_{what}")] for what in ("versions", "skew_seconds")]
+
+    before = skew(0)
+    for worker in (first, second):
+        worker.release_taken(1_000, 2_000, 0.0)
+    agreed = skew(3_000)
+    first.release_taken(9_000, 10_000, 0.0)
+    control.release_taken(8_000, 8_500, 0.0)
+    apart = skew(15_000)
+    second.release_taken(9_000, 16_000, 0.0)
+    again = skew(20_000)
+
+    assert before == [0.0, 0.0]
+    assert agreed == again == [1.0, 0.0]
+    assert apart == [2.0, 5.0]
+
+
+def test_decisions_are_counted_by_the_arm_that_made_them(
+    tmp_path: Path, telemetry: Telemetry
+) -> None:
+    live, no = a_decision(), a_decision(ReasonCode.HOLDOUT)
+    canary = msgspec.structs.replace(live, arm=Arm.CANARY)
+
+    for decision in (live, live, no, canary):
+        telemetry.count_decision(decision, a_platform())
+
+    assert read_all(tmp_path).counts(ARM_DECISIONS, "arm", "participate") == {
+        ("live", "yes"): 2.0,
+        ("live", "no"): 1.0,
+        ("canary", "yes"): 1.0,
+    }
 
 
 def test_the_supervisor_counts_its_children(tmp_path: Path) -> None:

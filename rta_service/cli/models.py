@@ -17,6 +17,7 @@ from rta_service.cli.options import (
     RedisUrl,
     now_ms,
     settings_of,
+    who,
 )
 from rta_service.cli.profiles import date_of
 from rta_service.cli.release import print_json, report_change
@@ -84,7 +85,7 @@ def publish(
     with wiring.open_shelf(settings) as shelf:
         refs = tuple(publish_model(bundle, settings.models_folder) for bundle in found)
         note = "models " + ", ".join(f"{ref.name} {ref.version}" for ref in refs)
-        outcome = publish_release(shelf, Change(models=refs, note=note), now_ms())
+        outcome = publish_release(shelf, Change(models=refs, note=note, who=who()), now_ms())
     report_change(outcome, as_json=as_json)
 
 

@@ -1,5 +1,7 @@
 """Options that several subcommands share, and the context they open."""
 
+import getpass
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +28,20 @@ AsOf = Annotated[
     str | None,
     typer.Option(metavar="DATE", help="00:00 UTC of this day; later events are left out."),
 ]
+Why = Annotated[str, typer.Option("--why", help="Reason, for the audit log.")]
 
 
 def settings_of(data: Path | None, redis_url: str | None) -> Settings:
     """Read the settings, with these two options on top."""
     return wiring.load_settings(data_dir=data, redis_url=redis_url)
+
+
+def who() -> str:
+    """Name the operator for the audit log: the operating system's user."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user may have a number only
+        return f"cli:uid-{os.getuid()}"
 
 
 def now_ms() -> int:

@@ -15,8 +15,10 @@ from rta_service.cli.options import (
     Columns,
     DataDir,
     RedisUrl,
+    Why,
     now_ms,
     settings_of,
+    who,
 )
 from rta_service.cli.release import print_json, report_change
 from rta_service.device_key import canonical_md5
@@ -78,6 +80,7 @@ def publish(
     folder: Annotated[Path, typer.Argument(help="A folder that `rta profiles build` wrote.")],
     data: DataDir = None,
     redis_url: RedisUrl = None,
+    why: Why = "",
     as_json: AsJson = False,
 ) -> None:
     """Load a snapshot into the store, verify it, and let it decide."""
@@ -90,7 +93,8 @@ def publish(
             f"snapshot {manifest.snapshot_id}: {manifest.devices:,} devices loaded and verified",
             highlight=False,
         )
-        change = Change(snapshot_id=manifest.snapshot_id, note=f"snapshot {manifest.snapshot_id}")
+        note = f"snapshot {manifest.snapshot_id}"
+        change = Change(snapshot_id=manifest.snapshot_id, note=note, who=who(), why=why)
         outcome = publish_release(shelf, change, now_ms())
     report_change(outcome, as_json=as_json)
 

@@ -9,9 +9,10 @@ import typer
 
 from rta_service import wiring
 from rta_service.cli.app import app, stdout
-from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, settings_of
+from rta_service.cli.options import AsJson, DataDir, RedisUrl, Why, now_ms, settings_of, who
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.release import Release, Staged
+from rta_service.releasing.desk import rollback_entry
 
 release_app = typer.Typer(
     help="What decides now and what did before; roll back.", no_args_is_help=True
@@ -36,10 +37,12 @@ def show(
 
 
 @release_app.command()
-def rollback(data: DataDir = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
-    """Let the release before the current one decide again; takes seconds."""
+def rollback(
+    data: DataDir = None, redis_url: RedisUrl = None, why: Why = "", as_json: AsJson = False
+) -> None:
+    """Let the release before the current one decide again, in every worker within 250 ms."""
     with wiring.open_shelf(settings_of(data, redis_url)) as shelf:
-        release = shelf.releases.rollback(now_ms())
+        release = shelf.releases.rollback(rollback_entry(now_ms(), who(), why))
     print_releases([release], as_json=as_json)
 
 

@@ -120,7 +120,7 @@ def control_worker(fd: _Fd) -> None:
     settings = wiring.load_settings()
     watch_parent(os.environ, settings.drain_s)
     with wiring.store_url(settings) as url:
-        parts = wiring.deciding(settings, url, "control")
+        parts = wiring.deciding(settings, url, "control", takes_part=False)
     application = wiring.control_service(settings, url, parts)
     listener = socket.socket(fileno=fd)
     serve_app(application, listener, lambda: tell_ready(os.environ), settings.drain_s)

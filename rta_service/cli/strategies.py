@@ -8,7 +8,7 @@ from rich.table import Table
 
 from rta_service import wiring
 from rta_service.cli.app import app, stdout
-from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, settings_of
+from rta_service.cli.options import AsJson, DataDir, RedisUrl, Why, now_ms, settings_of, who
 from rta_service.cli.release import print_json, read_text, report_change
 from rta_service.domain.errors import InvalidInput
 from rta_service.online.reach import Reach
@@ -44,13 +44,17 @@ def check(
 
 @strategies_app.command()
 def publish(
-    file: File, data: DataDir = None, redis_url: RedisUrl = None, as_json: AsJson = False
+    file: File,
+    data: DataDir = None,
+    redis_url: RedisUrl = None,
+    why: Why = "",
+    as_json: AsJson = False,
 ) -> None:
     """Let a strategies file decide: checked, weighed on the snapshot, switched at once."""
     text = read_text(file)
     parse(text, str(file))
     with wiring.open_shelf(settings_of(data, redis_url)) as shelf:
-        change = Change(strategies=text, note=f"strategies {file.name}")
+        change = Change(strategies=text, note=f"strategies {file.name}", who=who(), why=why)
         outcome = publish_release(shelf, change, now_ms())
     report_change(outcome, as_json=as_json)
 

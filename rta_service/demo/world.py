@@ -78,7 +78,7 @@ def prepare_world(options: WorldOptions, settings: Settings, progress: Progress)
             publish_model(model_path(models, ref), settings.models_folder) for ref in training.refs
         )
         text = files("rta_service.demo").joinpath("strategies.toml").read_text(encoding="utf-8")
-        change = Change(manifest.snapshot_id, refs, text, "the demo's first release")
+        change = Change(manifest.snapshot_id, refs, text, "the demo's first release", "demo")
         release = publish_release(shelf, change, options.now_ms)
     if not isinstance(release, Release):
         raise StartupError(f"the demo's release lacks {release.missing}")

@@ -1,5 +1,7 @@
 """The one pointer that names snapshot, models and strategies together."""
 
+from typing import Final
+
 import msgspec
 
 from rta_service.domain.thresholds import Thresholds
@@ -55,6 +57,10 @@ class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "canary:" + ",".join(sorted(f"{ref.name}={ref.version}" for ref in self.models))
 
 
+SCHEMA: Final = 2
+"""Of releases: 1 had no arms. A newer one is refused, an older one still read."""
+
+
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What decides now: immutable, named by one pointer, carried by every answer."""
 
@@ -73,7 +79,7 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Models that score a sample of the traffic off the request's way and decide nothing."""
     previous: tuple[ModelRef, ...] = ()
     """What the live models of these names replaced: kept warm in every worker for the way back."""
-    schema: int = 2
+    schema: int = SCHEMA
 
 
 class Staged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

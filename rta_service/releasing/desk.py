@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from rta_service.domain.audit import AuditEntry
 from rta_service.domain.clock import Clock
 from rta_service.domain.release import Release
 from rta_service.releasing.shelf import Shelf
@@ -22,6 +23,12 @@ class Desk:
         """Give the newest releases, the current one first."""
         return self._shelf().releases.history(count)
 
-    def rollback(self) -> Release:
-        """Let the release before the current one decide again."""
-        return self._shelf().releases.rollback(self._clock.now_ms())
+    def rollback(self, who: str = "control port", why: str = "") -> Release:
+        """Let the release before the current one decide again, at once."""
+        entry = rollback_entry(self._clock.now_ms(), who, why)
+        return self._shelf().releases.rollback(entry)
+
+
+def rollback_entry(now_ms: int, who: str, why: str) -> AuditEntry:
+    """Say in the audit log that somebody went back a release."""
+    return AuditEntry(now_ms, who, "rollback", "back to the content of the release before", why)

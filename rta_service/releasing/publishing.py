@@ -1,16 +1,15 @@
-"""Putting a release together and trying it out before the pointer moves."""
+"""Putting the next release together from what is published, and letting it decide."""
 
 from dataclasses import dataclass
 
 import msgspec
 
-from rta_service.domain.errors import InvalidInput
+from rta_service.domain.audit import AuditEntry
 from rta_service.domain.release import ModelRef, Release, Staged
+from rta_service.domain.rollout import exchange
 from rta_service.online.strategy_file import parse
+from rta_service.releasing.activation import Patience, activate
 from rta_service.releasing.shelf import Shelf, snapshot_of
-from rta_service.releasing.weighing import mean_values
-from rta_service.scoring.check import check_models
-from rta_service.stores.releases import new_release_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +21,19 @@ class Change:
     strategies: str | None = None
     """The text of a strategies file."""
     note: str = ""
+    who: str = "unknown"
+    """For the audit log, as is `why`."""
+    why: str = ""
 
 
-def publish(shelf: Shelf, change: Change, now_ms: int) -> Release | Staged:
-    """Make the next release decide: put together, tried out, and then the pointer moves.
+def publish(
+    shelf: Shelf, change: Change, now_ms: int, patience: Patience | None = None
+) -> Release | Staged:
+    """Make the next release decide: put together, tried out, made ready by every worker.
 
-    Before the first release, parts are kept until there is one of each. Raises InvalidInput,
-    ModelRefused or StartupError naming what is wrong; the current release then goes on.
+    A canary and shadows go on beside another snapshot or other strategies. Before the first
+    release, parts are kept until there is one of each. Raises as `activate` does, naming what is
+    wrong; the current release then goes on.
     """
     if change.snapshot_id:
         snapshot_of(shelf, change.snapshot_id)
@@ -38,31 +43,39 @@ def publish(shelf: Shelf, change: Change, now_ms: int) -> Release | Staged:
         shelf.releases.stage(parts)
         if parts.missing:
             return parts
+    entry = AuditEntry(now_ms, change.who, "publish", change.note or _named(change), change.why)
+    return activate(shelf, _draft(current, parts, change, now_ms), entry, patience)
+
+
+def _draft(current: Release | None, parts: Staged, change: Change, now_ms: int) -> Release:
     draft = Release(
         release_id="",
         snapshot_id=parts.snapshot_id,
         models=parts.models,
         strategies_id=parts.strategies_id,
         created_at_ms=now_ms,
-        previous_id=current.release_id if current else "",
         note=change.note,
     )
-    release = tried(shelf, draft)
-    shelf.releases.publish(release)
-    return release
-
-
-def tried(shelf: Shelf, draft: Release) -> Release:
-    """Try a release out: models load and score elsewhere, every strategy has a mean value."""
-    names = {ref.name for ref in draft.models}
-    if not {"register", "trade"} <= names:
-        raise InvalidInput(f"a release needs the models register and trade, not {sorted(names)}")
-    check_models(shelf.models_folder, draft.models)
+    if current is None:
+        return draft
+    trials = current if change.models is None else exchange(current, change.models)
     return msgspec.structs.replace(
         draft,
-        release_id=new_release_id(draft.created_at_ms),
-        mean_values=mean_values(shelf, draft, draft.created_at_ms // 1000),
+        previous_id=current.release_id,
+        canary=trials.canary,
+        shadow=trials.shadow,
+        previous=trials.previous,
     )
+
+
+def _named(change: Change) -> str:
+    """Say in words what was published."""
+    parts = {
+        "a snapshot": change.snapshot_id,
+        "models": change.models,
+        "strategies": change.strategies,
+    }
+    return ", ".join(name for name, part in parts.items() if part) or "the same parts again"
 
 
 def _merged(shelf: Shelf, change: Change, current: Release | None) -> Staged:

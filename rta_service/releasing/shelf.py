@@ -1,6 +1,6 @@
 """Where the parts of releases stand, and taking them down."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rta_service.domain.errors import StartupError
@@ -8,6 +8,7 @@ from rta_service.domain.platform import PlatformInfo
 from rta_service.domain.release import Release, SnapshotManifest
 from rta_service.domain.strategy import Strategy
 from rta_service.online.strategy_file import parse
+from rta_service.scoring.head_cache import HeadCache
 from rta_service.stores.redis import AdminClient
 from rta_service.stores.releases import ReleaseStore
 from rta_service.stores.snapshots import fetch_manifest
@@ -22,6 +23,8 @@ class Shelf:
     models_folder: Path
     platforms: tuple[PlatformInfo, ...]
     pepper_id: str
+    heads: HeadCache = field(default_factory=HeadCache)
+    """The models this process has loaded."""
 
     @property
     def releases(self) -> ReleaseStore:

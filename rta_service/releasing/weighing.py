@@ -31,7 +31,7 @@ over the root of those accepted."""
 
 def mean_values(shelf: Shelf, release: Release, now_s: int) -> dict[str, float]:
     """Measure each strategy's mean value on each of its platforms, by `mean_name`."""
-    models = load_model_set(shelf.models_folder, release.models)
+    models = load_model_set(shelf.models_folder, release.models, shelf.heads)
     sample = sample_snapshot(shelf, snapshot_of(shelf, release.snapshot_id), now_s)
     return {
         mean_name(strategy.strategy_id, info.name): _mean(strategy, info, models, sample)
@@ -47,7 +47,7 @@ def check_strategies(shelf: Shelf, strategies: Sequence[Strategy], now_s: int) -
     a snapshot there is no reach. Raises InvalidInput.
     """
     base = shelf.releases.current() or shelf.releases.staged()
-    models = load_model_set(shelf.models_folder, base.models) if base.models else None
+    models = load_model_set(shelf.models_folder, base.models, shelf.heads) if base.models else None
     sample = None
     if base.snapshot_id:
         sample = sample_snapshot(shelf, snapshot_of(shelf, base.snapshot_id), now_s)

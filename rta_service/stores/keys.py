@@ -7,6 +7,12 @@
 {<ns>}:r1:release:<id>            a release as JSON, never changed
 {<ns>}:r1:history                 list of release ids, newest first
 {<ns>}:r1:strategies:<id>         strategies text by its hash, never changed
+{<ns>}:r1:staged                  parts kept until there is a first release
+{<ns>}:r1:audit                   list of `<link> <entry>`, oldest first; only ever grows
+{<ns>}:r1:proposed                the id of the release that workers should make ready; expires
+{<ns>}:r1:proposal:<id>           that release as JSON; expires, or becomes release:<id>
+{<ns>}:r1:prepared:<id>           hash: worker -> "" for ready, or why it refuses; expires
+{<ns>}:r1:workers                 hash: worker -> what it decides by and when it was seen, as JSON
 
 p1 and r1 are layout versions: another layout gets another number, so that both can live side by
 side. The braces of r1 are literal: they keep a namespace's releases in one cluster slot, which

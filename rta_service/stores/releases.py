@@ -1,7 +1,8 @@
 """The one pointer that says what decides, its history, and going back.
 
 A release is written once and never changed; publishing is one script that moves the pointer only
-from the release the publisher started from, so that of two publishers one is told.
+from the release the publisher started from, so that of two publishers one is told. The same script
+appends the audit entry: there is no change without its entry, and no entry without its change.
 """
 
 from collections.abc import Iterator
@@ -12,28 +13,47 @@ from typing import Any, Final
 
 import msgspec
 
+from rta_service.domain.audit import AuditEntry
 from rta_service.domain.errors import InvalidInput
-from rta_service.domain.release import Release, SnapshotManifest, Staged
+from rta_service.domain.release import SCHEMA, Release, Staged
+from rta_service.domain.rollout import return_to
+from rta_service.stores.audit_log import NOTE, AuditLog
 from rta_service.stores.keys import checked, manifest_name, release_name
-from rta_service.stores.redis import AdminClient, AsyncClient, store_errors
+from rta_service.stores.proposals import PRESENT_MS, PROPOSAL_TTL_MS, Presence, Proposals
+from rta_service.stores.redis import AdminClient, store_errors
 
 HISTORY: Final = 1_000
 """Release ids kept in the history, newest first."""
+_AUDITED: Final = 2
+"""The first schema of releases whose publication writes an audit entry."""
 
-_PUBLISH: Final = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
+_PUBLISH: Final = (
+    NOTE
+    + """
+local current = redis.call('GET', KEYS[1]) or ''
+if current == ARGV[2] and redis.call('GET', KEYS[2]) == ARGV[3] then
+  return 'published'  -- the answer to our first call was lost, and the client asked again
+end
+if current ~= ARGV[1] then
   return 'moved'
 end
-if redis.call('EXISTS', KEYS[2]) == 1 then
+local proposal = redis.call('GET', KEYS[6])
+if redis.call('EXISTS', KEYS[2]) == 1 or (proposal and proposal ~= ARGV[3]) then
   return 'exists'
 end
 redis.call('SET', KEYS[2], ARGV[3])
 redis.call('SET', KEYS[1], ARGV[2])
 redis.call('LPUSH', KEYS[3], ARGV[2])
 redis.call('LTRIM', KEYS[3], 0, ARGV[5])
+note(KEYS[4], ARGV[6])
+if redis.call('GET', KEYS[5]) == ARGV[2] then
+  redis.call('DEL', KEYS[5])
+end
+redis.call('DEL', KEYS[6])
 redis.call('PUBLISH', ARGV[4], ARGV[2])
 return 'published'
 """
+)
 
 
 def new_release_id(now_ms: int) -> str:
@@ -53,6 +73,8 @@ class ReleaseStore:
     def __init__(self, client: AdminClient, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
+        self._log = AuditLog(client, namespace)
+        self._proposals = Proposals(client, namespace)
 
     def current(self) -> Release | None:
         """Give the release that decides now, or None before the first."""
@@ -69,27 +91,69 @@ class ReleaseStore:
             text = self._client.get(key)
         return _release(text, key)
 
-    def publish(self, release: Release) -> None:
+    def find(self, release_id: str) -> Release | None:
+        """Give a release that was published or is proposed, or None."""
+        found = self.get(release_id)
+        return found or _release(self._proposals.body(release_id), f"proposal {release_id}")
+
+    def publish(self, release: Release, entry: AuditEntry) -> None:
         """Let a release decide, if `previous_id` still decides now ("" before the first).
 
-        Raises InvalidInput when someone else published meanwhile, the id was used before, or its
-        snapshot or strategies are not in the store.
+        The entry is written with it, naming both releases. Raises InvalidInput when someone else
+        published meanwhile, the id was used before, or its snapshot or strategies are not in the
+        store.
         """
         self._require_parts(release)
-        names = [self._key(part) for part in ("current", f"release:{release.release_id}")]
+        name = checked(release.release_id, "release id")
+        parts = ("current", f"release:{name}", "history", "audit", "proposed", f"proposal:{name}")
+        deed = msgspec.structs.replace(entry, release_id=name, previous_id=release.previous_id)
         with store_errors("publishing a release"):
             outcome = self._client.eval(
                 _PUBLISH,
-                3,
-                *names,
-                self._key("history"),
+                len(parts),
+                *map(self._key, parts),
                 release.previous_id,
-                checked(release.release_id, "release id"),
+                name,
                 msgspec.json.encode(release),
                 self._key("changed"),
                 HISTORY - 1,
+                msgspec.json.encode(deed),
             )
         self._raise_for(_text(outcome), release)
+
+    def propose(self, release: Release, ttl_ms: int = PROPOSAL_TTL_MS) -> None:
+        """Let every worker make a release ready; raises InvalidInput as `publish` does."""
+        self._require_parts(release)
+        self._proposals.propose(release, ttl_ms)
+
+    def withdraw(self, release_id: str) -> None:
+        """Take a proposal back."""
+        self._proposals.withdraw(release_id)
+
+    def prepared(self, release_id: str) -> dict[str, str]:
+        """Give the workers that answered a proposal: "" for ready, else why they refuse."""
+        return self._proposals.prepared(release_id)
+
+    def workers(self, *, within_ms: int = PRESENT_MS) -> dict[str, Presence]:
+        """Give the decision workers that showed themselves within a time."""
+        return self._proposals.workers(within_ms=within_ms)
+
+    def note(self, entry: AuditEntry) -> None:
+        """Write down a deed that moves no pointer: an upload, an approval."""
+        self._log.note(entry)
+
+    def audit(self, count: int) -> list[AuditEntry]:
+        """Give the last `count` entries of the audit log, newest first."""
+        return self._log.last(count)
+
+    def verify_audit(self) -> int | None:
+        """Give the position of the first entry that was tampered with, from 1; None for none.
+
+        The release that decides now must have its entry, unless it is older than the log.
+        """
+        current = self.current()
+        expected = current is not None and current.schema >= _AUDITED
+        return self._log.broken_link(current.release_id if current and expected else "")
 
     def _require_parts(self, release: Release) -> None:
         with store_errors("looking a release's parts up"):
@@ -118,25 +182,26 @@ class ReleaseStore:
                 release.release_id,
             )
 
-    def rollback(self, now_ms: int) -> Release:
+    def rollback(self, entry: AuditEntry) -> Release:
         """Publish anew what decided before the current release, and give the new release.
 
-        That is the content of the current one's `previous_id`; so rolling back twice returns to
-        where one began. Raises InvalidInput when there is nothing to go back to or its snapshot
-        has expired.
+        That is the content of the current one's `previous_id`, without a canary that has ended
+        since; so rolling back twice returns to where one began. Raises InvalidInput when there is
+        nothing to go back to or its snapshot has expired.
         """
         current = self.current()
         before = self.get(current.previous_id) if current else None
         if current is None or before is None:
             raise InvalidInput("there is no earlier release to go back to", "rollback")
         release = msgspec.structs.replace(
-            before,
-            release_id=new_release_id(now_ms),
+            return_to(current, before),
+            release_id=new_release_id(entry.at_ms),
             previous_id=current.release_id,
-            created_at_ms=now_ms,
+            created_at_ms=entry.at_ms,
             note=f"rollback from {current.release_id} to the content of {before.release_id}",
+            schema=SCHEMA,
         )
-        self.publish(release)
+        self.publish(release, entry)
         return release
 
     def history(self, count: int) -> list[Release]:
@@ -176,46 +241,25 @@ class ReleaseStore:
         return release_name(self._namespace, part)
 
 
-class AsyncReleaseReader:
-    """Follows the current release; for workers, which ask `current_id` every second."""
+class _Written(msgspec.Struct, frozen=True):
+    """The one field of a release that every version of the service can read."""
 
-    def __init__(self, client: AsyncClient, namespace: str) -> None:
-        self._client = client
-        self._namespace = namespace
-
-    async def current_id(self) -> str | None:
-        """Give the current release's id: one GET of a few bytes."""
-        found = await self._get(release_name(self._namespace, "current"))
-        return None if found is None else _text(found)
-
-    async def current(self) -> Release | None:
-        """Give the current release, or None before the first."""
-        release_id = await self.current_id()
-        if release_id is None:
-            return None
-        key = release_name(self._namespace, f"release:{release_id}")
-        return _release(await self._get(key), key)
-
-    async def manifest(self, snapshot_id: str) -> SnapshotManifest | None:
-        """Give the manifest of a loaded snapshot, or None when it expired."""
-        text = await self._get(manifest_name(self._namespace, snapshot_id))
-        return None if text is None else msgspec.json.decode(text, type=SnapshotManifest)
-
-    async def strategies(self, name: str) -> str | None:
-        """Give a strategies text by its id, or None."""
-        text = await self._get(release_name(self._namespace, f"strategies:{name}"))
-        return None if text is None else _text(text)
-
-    async def _get(self, key: str | bytes) -> bytes | str | None:
-        with store_errors("following the release"):
-            return await self._client.get(key)
+    schema: int = 1
 
 
 def _release(text: bytes | str | None, key: str) -> Release | None:
     if text is None:
         return None
     with _readable(key):
-        return msgspec.json.decode(text, type=Release)
+        written = msgspec.json.decode(text, type=_Written).schema
+    if written > SCHEMA:
+        raise InvalidInput(
+            f"written by a newer version of the service (schema {written}, this one reads up to "
+            f"{SCHEMA}): upgrade this one, or roll back with the newer one",
+            key,
+        )
+    with _readable(key):
+        return msgspec.structs.replace(msgspec.json.decode(text, type=Release), schema=written)
 
 
 @contextmanager

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rta_service.domain.errors import InvalidInput
+from rta_service.telemetry.metric import PER_PROCESS, Metric
 from rta_service.telemetry.registry import (
     CELLS,
     FIRST_CELL,
     LAYOUT_ID,
     METRICS,
-    PER_PROCESS,
-    Metric,
 )
 
 Cells = NDArray[np.float64]

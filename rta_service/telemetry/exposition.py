@@ -11,13 +11,14 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from rta_service.telemetry.cells import Cells, cells_of
+from rta_service.telemetry.metric import PER_PROCESS, Kind, Metric
 from rta_service.telemetry.registry import (
     METRICS,
     PARTICIPATION_SHARE,
-    PER_PROCESS,
-    Kind,
-    Metric,
+    RELEASE_SKEW,
+    RELEASE_VERSIONS,
 )
+from rta_service.telemetry.skew import Skew, skew_of
 from rta_service.telemetry.totals import Totals, read_all
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -35,6 +36,7 @@ class _TotalsCollector(Collector):
     def __init__(self, totals: Totals, now_s: float) -> None:
         self._totals = totals
         self._now_s = now_s
+        self._skew: Skew = skew_of(totals.gauges)
 
     def collect(self) -> Iterable[Family]:
         for metric in METRICS:
@@ -60,6 +62,10 @@ class _TotalsCollector(Collector):
         if metric is PARTICIPATION_SHARE:
             for platform, share in self._totals.participation_shares().items():
                 family.add_sample(metric.name, {"platform": platform}, share)
+        elif metric is RELEASE_VERSIONS:
+            family.add_sample(metric.name, {}, self._skew.versions)
+        elif metric is RELEASE_SKEW:
+            family.add_sample(metric.name, {}, self._skew.lasted_s(self._now_s))
         else:
             family.add_sample(metric.name, {}, len(self._totals.ignored))
         return family

@@ -8,74 +8,17 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
+from rta_service.domain.decision import Arm
 from rta_service.domain.device import IdKind
 from rta_service.domain.funnel import DEFAULT_FUNNEL
 from rta_service.domain.platform import PLATFORM_CODES
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.user import LifecycleStage, ValueTier
+from rta_service.telemetry.metric import PER_PROCESS, Kind, Label, Metric
 
 PREFIX: Final = "rta_"
-
-
-class Kind(StrEnum):
-    """How a metric's cells are merged over processes, and what it looks like when scraped."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    AGE = "age"
-    """A gauge whose cell holds an instant; the scrape shows how long ago it was."""
-    SUMMARY = "summary"
-    HISTOGRAM = "histogram"
-    DERIVED = "derived"
-    """A gauge without cells, computed at the scrape."""
-
-
-PER_PROCESS: Final = frozenset({Kind.GAUGE, Kind.AGE})
-"""Kinds that are shown for each process instead of being summed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A label and all the values it can ever have, in the order of their cells."""
-
-    name: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric and the shape of its cells: one axis a label, then the cells of a series."""
-
-    name: str
-    kind: Kind
-    meaning: str
-    unit: str
-    labels: tuple[Label, ...] = ()
-    bounds: tuple[float, ...] = ()
-    """Inclusive upper bounds of a histogram's buckets; one more bucket holds the rest."""
-    sparse: bool = False
-    """Show only the series that ever counted something."""
-
-    @property
-    def width(self) -> int:
-        """Cells of one series: a histogram has its buckets and the sum, a summary count and sum."""
-        if self.kind is Kind.HISTOGRAM:
-            return len(self.bounds) + 2
-        return {Kind.SUMMARY: 2, Kind.DERIVED: 0}.get(self.kind, 1)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of values of each label, then the width of a series."""
-        return (*(len(label.values) for label in self.labels), self.width)
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The labels in the order of the axes."""
-        return tuple(label.name for label in self.labels)
 
 
 def _words(members: Iterable[LifecycleStage | ValueTier | ReasonCode]) -> tuple[str, ...]:
@@ -95,6 +38,7 @@ DEADLINE_S: Final = 0.06
 """The time-out of the platforms, network included: a bucket ends there."""
 
 LATENCY_BOUNDS_S: Final = tuple(sorted([*_steps_1_2_5(-5, 0), DEADLINE_S, 1.0]))
+ACTIVATION_BOUNDS_S: Final = tuple(_steps_1_2_5(-3, 2))
 BATCH_BOUNDS: Final = tuple(float(2**power) for power in range(11))
 
 _PLATFORM = Label("platform", tuple(sorted(PLATFORM_CODES, key=PLATFORM_CODES.__getitem__)))
@@ -110,6 +54,9 @@ _PLACE = Label(
 _PROCESS_KIND = Label("kind", ("other", "decision", "control", "nearline", "store"))
 _HEAD = Label("model", ("other", *(spec.name for spec in DEFAULT_FUNNEL)))
 _TRIAL_PHASE = Label("phase", ("shadow", "canary"))
+_ARM = Label("arm", tuple(arm.value for arm in Arm))
+_PARTICIPATE = Label("participate", ("yes", "no"))
+_PHASE = Label("phase", ("prepare", "switch"))
 _OUTCOME = Label("outcome", ("participate", "decline", "invalid"))
 
 REQUESTS = Metric(
@@ -134,6 +81,13 @@ WEIGHT = Metric(
     "factor",
     (_PLATFORM, _TIER),
     sparse=True,
+)
+ARM_DECISIONS = Metric(
+    "rta_arm_decisions_total",
+    Kind.COUNTER,
+    "Decisions by the arm of the release that made them; canary over all is the canary's share.",
+    "decisions",
+    (_ARM, _PARTICIPATE),
 )
 IDS_SEEN = Metric(
     "rta_ids_seen_total",
@@ -209,6 +163,27 @@ RELEASE_REFUSED = Metric(
     "Times a worker kept its release because the new one could not be used.",
     "releases",
 )
+RELEASE_TAKEN = Metric(
+    "rta_release_taken_age_seconds",
+    Kind.AGE,
+    "Time since a worker took up the release that it decides by.",
+    "seconds",
+)
+RELEASE_PREPARED = Metric(
+    "rta_release_prepared_total",
+    Kind.COUNTER,
+    "Proposed releases that a worker made ready beside the one it decides by.",
+    "releases",
+)
+ACTIVATION = Metric(
+    "rta_activation_seconds",
+    Kind.HISTOGRAM,
+    "Time in which a worker made a proposed release ready, and in which it switched to one once it "
+    "saw the pointer move.",
+    "seconds",
+    (_PHASE,),
+    ACTIVATION_BOUNDS_S,
+)
 WORKERS_UP = Metric(
     "rta_workers_up",
     Kind.GAUGE,
@@ -245,6 +220,19 @@ SHADOW_PSI = Metric(
     "index",
     (_HEAD, _TRIAL_PHASE),
 )
+RELEASE_VERSIONS = Metric(
+    "rta_release_versions",
+    Kind.DERIVED,
+    "How many different releases the decision workers of this host decide by: 1 is right, 2 for a "
+    "moment while they switch.",
+    "releases",
+)
+RELEASE_SKEW = Metric(
+    "rta_release_skew_seconds",
+    Kind.DERIVED,
+    "How long the decision workers have been on more than one release; 0 while they agree.",
+    "seconds",
+)
 PARTICIPATION_SHARE = Metric(
     "rta_participation_share",
     Kind.DERIVED,
@@ -264,6 +252,7 @@ METRICS: Final = (
     REQUESTS,
     DECISIONS,
     WEIGHT,
+    ARM_DECISIONS,
     IDS_SEEN,
     IDS_MATCHED,
     STAGE_LATENCY,
@@ -275,11 +264,16 @@ METRICS: Final = (
     RELEASE_AGE,
     RELEASE_SWITCHES,
     RELEASE_REFUSED,
+    RELEASE_TAKEN,
+    RELEASE_PREPARED,
+    ACTIVATION,
     WORKERS_UP,
     WORKER_RESTARTS,
     SHADOW_ROWS,
     SHADOW_MEAN_RATIO,
     SHADOW_PSI,
+    RELEASE_VERSIONS,
+    RELEASE_SKEW,
     PARTICIPATION_SHARE,
     FILES_IGNORED,
 )

@@ -15,6 +15,7 @@ from rta_service.telemetry.cells import (
     metrics_folder,
     read_file,
 )
+from rta_service.telemetry.metric import Metric
 from rta_service.telemetry.registry import (
     CELLS,
     DECISIONS,
@@ -23,7 +24,6 @@ from rta_service.telemetry.registry import (
     REQUESTS,
     STAGE_LATENCY,
     WEIGHT,
-    Metric,
 )
 
 

@@ -7,28 +7,57 @@ import pytest
 from rta_service.domain.errors import ModelRefused, RTAError, StartupError, StoreUnavailable
 from rta_service.online.live_release import LiveRelease
 from rta_service.online.pipeline import Pipeline
-from rta_service.online.watcher import _RETRY_POLLS, ReleaseWatcher
+from rta_service.online.watcher import News, ReleaseWatcher
 
 
 @dataclass
 class FakeSource:
-    """A pointer, and releases that load or fail to."""
+    """Two pointers, and releases that load, hang until `loaded`, or fail to."""
 
     wanted: str | Exception = ""
+    proposed: str = ""
     loads: dict[str, LiveRelease | Exception] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    warmed: list[str] = field(default_factory=list)
+    answers: list[tuple[str, str]] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    error: RTAError | None = None
+    """Of the store, when it is written to."""
+    cold: Exception | None = None
+    loaded: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def current_id(self) -> str:
+    def __post_init__(self) -> None:
+        self.loaded.set()
+
+    async def pointers(self) -> tuple[str, str]:
         if isinstance(self.wanted, Exception):
             raise self.wanted
-        return self.wanted
+        return self.wanted, self.proposed
 
     async def load(self, release_id: str) -> LiveRelease:
         self.asked.append(release_id)
+        await self.loaded.wait()
         loaded = self.loads[release_id]
         if isinstance(loaded, Exception):
             raise loaded
         return loaded
+
+    async def warm(self, live: LiveRelease) -> None:
+        if self.cold is not None:
+            raise self.cold
+        self.warmed.append(live.release.release_id)
+
+    async def acknowledge(self, release_id: str, reason: str) -> None:
+        self._fail()
+        self.answers.append((release_id, reason))
+
+    async def show(self, release_id: str) -> None:
+        self._fail()
+        self.shown.append(release_id)
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 @dataclass
@@ -37,40 +66,165 @@ class Post:
 
     source: FakeSource
     pipeline: Pipeline
-    reports: list[tuple[str, RTAError | None]] = field(default_factory=list)
-    switched: asyncio.Event = field(default_factory=asyncio.Event)
+    news: list[News] = field(default_factory=list)
+    told: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.watcher = ReleaseWatcher(self.source, self.pipeline, 0.001, self.report)
 
-    def report(self, release_id: str, error: RTAError | None) -> None:
-        self.reports.append((release_id, error))
-        self.switched.set()
+    def report(self, news: News) -> None:
+        self.news.append(news)
+        self.told.set()
+
+    @property
+    def events(self) -> list[tuple[str, str]]:
+        return [(one.event, one.release_id) for one in self.news]
+
+    async def polls(self, count: int = 1) -> None:
+        """Poll, and let the watcher's own tasks run after each poll."""
+        for _ in range(count):
+            await self.watcher.poll()
+            for _ in range(5):
+                await asyncio.sleep(0)
 
 
 @pytest.fixture
 def post(a_reader: Any, keys: Any, clock: Any, a_live: Any) -> Post:
-    """Both r1 and r2 load; nothing is published yet."""
-    source = FakeSource(loads={r: a_live(release_id=r) for r in ("r1", "r2")})
+    """r1, r2 and r3 load; nothing is published yet."""
+    source = FakeSource(loads={r: a_live(release_id=r) for r in ("r1", "r2", "r3")})
     return Post(source, Pipeline(a_reader(), keys, clock))
 
 
 async def test_nothing_published_is_no_news(post: Post) -> None:
-    await post.watcher.poll()
+    await post.polls()
 
     assert post.watcher.live_id == ""
-    assert post.reports == []
+    assert post.news == []
 
 
 async def test_the_pipeline_follows_the_pointer_there_and_back(post: Post) -> None:
     lived = []
     for wanted in ("r1", "r1", "r2", "r1"):
         post.source.wanted = wanted
-        await post.watcher.poll()
+        await post.polls()
         lived.append(post.watcher.live_id)
 
     assert lived == ["r1", "r1", "r2", "r1"]
-    assert post.reports == [("r1", None), ("r2", None), ("r1", None)]
+    assert post.events == [("release_taken", r) for r in ("r1", "r2", "r1")]
+    assert post.source.shown == ["r1", "r2", "r1"]
+    assert post.source.warmed == ["r1", "r2", "r1"]
+
+
+async def test_a_proposal_is_made_ready_beside_the_live_release_and_answered(post: Post) -> None:
+    post.source.wanted, post.source.proposed = "r1", "r2"
+
+    await post.polls(2)
+
+    assert post.watcher.live_id == "r1"
+    assert post.source.answers == [("r2", "")]
+    assert post.events == [("release_taken", "r1"), ("release_prepared", "r2")]
+
+
+async def test_a_commit_takes_what_was_made_ready_without_loading_again(post: Post) -> None:
+    post.source.wanted, post.source.proposed = "r1", "r2"
+    await post.polls(2)
+    prepared = post.source.loads["r2"]
+
+    post.source.wanted, post.source.proposed = "r2", ""
+    await post.polls()
+
+    assert post.pipeline.live is prepared
+    assert post.source.asked == ["r1", "r2"]
+
+
+async def test_a_slow_proposal_does_not_keep_the_watcher_from_a_rollback(post: Post) -> None:
+    post.source.wanted = "r1"
+    await post.polls()
+    post.source.loaded.clear()
+    post.source.proposed = "r2"
+    await post.polls()
+    post.source.loaded.set()
+
+    post.source.wanted = "r3"
+    await post.watcher.poll()
+
+    assert post.watcher.live_id == "r3"
+    assert post.source.asked == ["r1", "r2", "r3"]
+
+
+async def test_a_commit_that_comes_early_waits_for_what_is_nearly_ready(post: Post) -> None:
+    post.source.wanted = "r1"
+    await post.polls()
+    post.source.loaded.clear()
+    post.source.proposed = "r2"
+    await post.polls()
+    post.source.wanted, post.source.proposed = "r2", ""
+
+    follow = asyncio.create_task(post.watcher.poll())
+    await asyncio.sleep(0)
+    before = post.watcher.live_id
+    post.source.loaded.set()
+    await follow
+
+    assert (before, post.watcher.live_id) == ("r1", "r2")
+    assert post.source.asked == ["r1", "r2"]
+
+
+async def test_a_proposal_that_does_not_load_is_refused_with_its_reason(post: Post) -> None:
+    post.source.loads["r2"] = ModelRefused("trade v2: damaged")
+    post.source.wanted, post.source.proposed = "r1", "r2"
+
+    await post.polls(3)
+
+    assert post.watcher.live_id == "r1"
+    assert post.source.answers == [("r2", "trade v2: damaged")]
+    assert post.events[-1] == ("release_refused", "r2")
+
+
+async def test_a_proposal_refused_here_but_committed_all_the_same_is_tried_again(
+    post: Post, a_live: Any
+) -> None:
+    post.source.loads["r2"] = ModelRefused("half copied")
+    post.source.wanted, post.source.proposed = "r1", "r2"
+    await post.polls(2)
+    post.source.loads["r2"] = a_live(release_id="r2")
+
+    post.source.wanted, post.source.proposed = "r2", ""
+    await post.polls()
+
+    assert post.watcher.live_id == "r2"
+
+
+async def test_a_withdrawn_proposal_is_forgotten_and_may_come_again(post: Post) -> None:
+    post.source.wanted = "r1"
+    for proposed in ("r2", "", "r3", "r2"):
+        post.source.proposed = proposed
+        await post.polls(2)
+
+    assert post.source.asked == ["r1", "r2", "r3", "r2"]
+    assert post.source.answers == [("r2", ""), ("r3", ""), ("r2", "")]
+
+
+async def test_an_answer_the_store_did_not_take_is_given_again(post: Post) -> None:
+    post.source.error = StoreUnavailable("gone")
+    post.source.wanted, post.source.proposed = "r1", "r2"
+    await post.polls(2)
+
+    post.source.error = None
+    await post.polls(2)
+
+    assert post.source.answers == [("r2", "")]
+    assert post.watcher.live_id == "r1"
+
+
+async def test_a_way_back_that_can_not_be_warmed_is_said_and_costs_nothing(post: Post) -> None:
+    post.source.cold = ModelRefused("trade v1: gone")
+    post.source.wanted = "r1"
+
+    await post.polls()
+
+    assert post.watcher.live_id == "r1"
+    assert post.events == [("release_taken", "r1"), ("way_back_cold", "r1")]
 
 
 @pytest.mark.parametrize("error", [ModelRefused("damaged"), ValueError("unforeseen")])
@@ -78,29 +232,29 @@ async def test_a_release_that_does_not_load_leaves_the_old_one_deciding(
     post: Post, error: Exception
 ) -> None:
     post.source.wanted = "r1"
-    await post.watcher.poll()
+    await post.polls()
     post.source.loads["r2"] = error
     post.source.wanted = "r2"
 
-    await post.watcher.poll()
+    await post.polls()
 
-    name, reported = post.reports[-1]
+    last = post.news[-1]
     assert post.watcher.live_id == "r1"
-    assert name == "r2"
-    assert isinstance(reported, StartupError)
-    assert str(error) in str(reported)
+    assert (last.event, last.release_id) == ("release_refused", "r2")
+    assert isinstance(last.error, StartupError)
+    assert str(error) in str(last.error)
 
 
-async def test_a_refused_release_is_tried_again_after_some_polls(post: Post, a_live: Any) -> None:
+async def test_a_refused_release_is_tried_again_after_a_while(post: Post, a_live: Any) -> None:
     post.source.loads["r1"] = ModelRefused("half copied")
     post.source.wanted = "r1"
 
-    await post.watcher.poll()
+    await post.polls()
     post.source.loads["r1"] = a_live(release_id="r1")
-    for _ in range(_RETRY_POLLS):
-        await post.watcher.poll()
+    await post.polls(5)
     tries_before = len(post.source.asked)
-    await post.watcher.poll()
+    post.watcher._retry_at_s = 0.0  # the while has passed
+    await post.polls()
 
     assert tries_before == 1
     assert post.watcher.live_id == "r1"
@@ -109,34 +263,40 @@ async def test_a_refused_release_is_tried_again_after_some_polls(post: Post, a_l
 @pytest.mark.parametrize("error", [StoreUnavailable("gone"), OSError("unforeseen")])
 async def test_a_store_that_is_away_changes_nothing(post: Post, error: Exception) -> None:
     post.source.wanted = "r1"
-    await post.watcher.poll()
+    await post.polls()
     post.source.wanted = error
 
-    await post.watcher.poll()
+    await post.polls()
 
     assert post.watcher.live_id == "r1"
-    assert post.reports[-1][0] == ""
-    assert isinstance(post.reports[-1][1], RTAError)
-
-
-async def test_it_polls_until_it_is_cancelled(post: Post) -> None:
-    task = asyncio.create_task(post.watcher.run())
-    await asyncio.sleep(0)
-    post.source.wanted = "r1"
-
-    async with asyncio.timeout(5):
-        await post.switched.wait()
-    task.cancel()
-
-    assert post.watcher.live_id == "r1"
+    assert post.news[-1].event == "store_unavailable"
+    assert isinstance(post.news[-1].error, RTAError)
 
 
 async def test_a_store_that_comes_back_is_reported_once(post: Post) -> None:
     post.source.wanted = StoreUnavailable("gone")
-    await post.watcher.poll()
+    await post.polls()
     post.source.wanted = ""
 
-    await post.watcher.poll()
-    await post.watcher.poll()
+    await post.polls(2)
 
-    assert [(name, error is None) for name, error in post.reports] == [("", False), ("", True)]
+    assert post.events == [("store_unavailable", ""), ("store_back", "")]
+
+
+@pytest.mark.parametrize("error", [None, StoreUnavailable("gone")])
+async def test_it_polls_and_shows_itself_until_it_is_cancelled(
+    post: Post, error: RTAError | None
+) -> None:
+    post.source.error = error
+    task = asyncio.create_task(post.watcher.run())
+    await asyncio.sleep(0)
+    post.source.wanted, post.source.proposed = "r1", "r2"
+
+    async with asyncio.timeout(5):
+        await post.told.wait()
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert post.watcher.live_id == "r1"
+    assert post.source.shown[:1] == ([""] if error is None else [])

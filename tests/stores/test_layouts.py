@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 
+from rta_service.domain.audit import AuditEntry
 from rta_service.domain.errors import SnapshotMissing, StoreUnavailable
 from rta_service.domain.release import Release
 from rta_service.snapshot_folder import read_arrays
@@ -21,11 +23,13 @@ from rta_service.stores.redis import (
     parse_url,
     watch_client,
 )
-from rta_service.stores.releases import AsyncReleaseReader, ReleaseStore
+from rta_service.stores.release_reader import AsyncReleaseReader
+from rta_service.stores.releases import ReleaseStore
 from rta_service.stores.snapshots import find_record, load_snapshot, sample_records
 
 SnapshotMaker = Callable[..., Path]
 
+DEED = AuditEntry(1, "cli:ann", "publish", "a release")
 PROFILE = HotProfile(timeout_s=0.5, connect_timeout_s=0.5, max_connections=4)
 
 
@@ -67,13 +71,13 @@ async def test_releases_are_published_rolled_back_and_followed(
     load_snapshot(admin, namespace, a_snapshot(10))
     store = ReleaseStore(admin, namespace)
     strategies = store.put_strategies("")
-    store.publish(Release("r1", "s1", (), strategies, 1))
-    store.publish(Release("r2", "s1", (), strategies, 2, previous_id="r1"))
+    store.publish(Release("r1", "s1", (), strategies, 1), DEED)
+    store.publish(Release("r2", "s1", (), strategies, 2, previous_id="r1"), DEED)
 
-    back = store.rollback(3)
+    back = store.rollback(msgspec.structs.replace(DEED, at_ms=3))
 
     client = watch_client(url)
-    assert await AsyncReleaseReader(client, namespace).current() == back
+    assert await AsyncReleaseReader(client, namespace).pointers() == (back.release_id, "")
     assert [release.release_id for release in store.history(9)] == [back.release_id, "r2", "r1"]
     admin.close()
     await close(client)

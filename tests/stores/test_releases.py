@@ -5,20 +5,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from rta_service.domain.audit import AuditEntry
 from rta_service.domain.errors import InvalidInput, StoreUnavailable
 from rta_service.domain.release import ModelRef, Release
 from rta_service.stores.redis import AdminClient, close, watch_client
-from rta_service.stores.releases import (
-    AsyncReleaseReader,
-    ReleaseStore,
-    new_release_id,
-    strategies_id,
-)
+from rta_service.stores.release_reader import AsyncReleaseReader
+from rta_service.stores.releases import ReleaseStore, new_release_id, strategies_id
 from rta_service.stores.snapshots import load_snapshot
 
 SnapshotMaker = Callable[..., Path]
 
 NOW_MS = 1_791_793_800_123
+DEED = AuditEntry(NOW_MS, "cli:ann", "publish", "a test's release", "to see")
+BACK = AuditEntry(NOW_MS, "cli:ann", "rollback", "a test's way back")
+AGAIN = AuditEntry(NOW_MS + 1, "cli:ann", "rollback", "and forth")
 STRATEGIES = 'id = "wake"\n'
 
 
@@ -62,7 +62,7 @@ def test_the_last_published_release_decides_and_the_history_remembers_all(
     releases = [a_release("r1"), a_release("r2", "r1"), a_release("r3", "r2")]
 
     for release in releases:
-        store.publish(release)
+        store.publish(release, DEED)
 
     assert store.current() == releases[2]
     assert store.history(2) == [releases[2], releases[1]]
@@ -70,13 +70,13 @@ def test_the_last_published_release_decides_and_the_history_remembers_all(
 
 
 def test_a_publisher_that_missed_another_release_is_told(store: ReleaseStore) -> None:
-    store.publish(a_release("r1"))
-    store.publish(a_release("r2", "r1"))
+    store.publish(a_release("r1"), DEED)
+    store.publish(a_release("r2", "r1"), DEED)
 
     with pytest.raises(InvalidInput, match="made after r1, but r2 decides now"):
-        store.publish(a_release("r3", "r1"))
+        store.publish(a_release("r3", "r1"), DEED)
     with pytest.raises(InvalidInput, match="made after no release, but r2 decides now"):
-        store.publish(a_release("r3"))
+        store.publish(a_release("r3"), DEED)
 
     assert store.current() == a_release("r2", "r1")
     assert store.get("r3") is None
@@ -85,7 +85,7 @@ def test_a_publisher_that_missed_another_release_is_told(store: ReleaseStore) ->
 def test_of_many_publishers_at_once_exactly_one_wins(store: ReleaseStore) -> None:
     def publish(number: int) -> bool:
         try:
-            store.publish(a_release(f"r{number}"))
+            store.publish(a_release(f"r{number}"), DEED)
         except InvalidInput:
             return False
         return True
@@ -98,25 +98,25 @@ def test_of_many_publishers_at_once_exactly_one_wins(store: ReleaseStore) -> Non
 
 
 def test_an_id_is_never_reused(store: ReleaseStore) -> None:
-    store.publish(a_release("r1"))
+    store.publish(a_release("r1"), DEED)
 
     with pytest.raises(InvalidInput, match="published before"):
-        store.publish(msgspec.structs.replace(a_release("r1", "r1"), note="another"))
+        store.publish(msgspec.structs.replace(a_release("r1", "r1"), note="another"), DEED)
 
 
 def test_a_release_without_its_snapshot_or_strategies_is_refused(store: ReleaseStore) -> None:
     with pytest.raises(InvalidInput, match="snapshot gone: is not loaded"):
-        store.publish(a_release("r1", snapshot_id="gone"))
+        store.publish(a_release("r1", snapshot_id="gone"), DEED)
     with pytest.raises(InvalidInput, match="strategies nope: are not in the store"):
-        store.publish(msgspec.structs.replace(a_release("r1"), strategies_id="nope"))
+        store.publish(msgspec.structs.replace(a_release("r1"), strategies_id="nope"), DEED)
 
 
 def test_rolling_back_brings_the_earlier_content_under_a_new_id(store: ReleaseStore) -> None:
     first, second = a_release("r1"), a_release("r2", "r1")
-    store.publish(first)
-    store.publish(second)
+    store.publish(first, DEED)
+    store.publish(second, DEED)
 
-    back = store.rollback(NOW_MS)
+    back = store.rollback(BACK)
 
     assert store.current() == back
     assert back.release_id == new_release_id(NOW_MS)
@@ -126,33 +126,33 @@ def test_rolling_back_brings_the_earlier_content_under_a_new_id(store: ReleaseSt
 
 
 def test_rolling_back_twice_returns_to_where_one_began(store: ReleaseStore) -> None:
-    store.publish(a_release("r1"))
-    store.publish(a_release("r2", "r1"))
+    store.publish(a_release("r1"), DEED)
+    store.publish(a_release("r2", "r1"), DEED)
 
-    store.rollback(NOW_MS)
-    again = store.rollback(NOW_MS + 1)
+    store.rollback(BACK)
+    again = store.rollback(AGAIN)
 
     assert again.mean_values == {"wake": 2.0}
 
 
 def test_there_is_no_way_back_from_the_first_release(store: ReleaseStore) -> None:
     with pytest.raises(InvalidInput, match="no earlier release"):
-        store.rollback(NOW_MS)
-    store.publish(a_release("r1"))
+        store.rollback(BACK)
+    store.publish(a_release("r1"), DEED)
     with pytest.raises(InvalidInput, match="no earlier release"):
-        store.rollback(NOW_MS)
+        store.rollback(BACK)
 
 
 def test_there_is_no_way_back_to_an_expired_snapshot(
     store: ReleaseStore, admin: AdminClient, namespace: str, a_snapshot: SnapshotMaker
 ) -> None:
     load_snapshot(admin, namespace, a_snapshot(10, snapshot_id="s2"))
-    store.publish(a_release("r1"))
-    store.publish(a_release("r2", "r1", "s2"))
+    store.publish(a_release("r1"), DEED)
+    store.publish(a_release("r2", "r1", "s2"), DEED)
     admin.delete(f"{namespace}:p1:s1:manifest")
 
     with pytest.raises(InvalidInput, match="snapshot s1: is not loaded, or has expired; load it"):
-        store.rollback(NOW_MS)
+        store.rollback(BACK)
 
 
 def test_strategies_are_known_by_their_content(store: ReleaseStore) -> None:
@@ -177,27 +177,24 @@ def test_a_release_of_a_later_version_is_refused_by_name(
         store.get("r9")
 
 
-async def test_workers_follow_the_release_and_find_its_parts(
+async def test_workers_follow_both_pointers(
     store: ReleaseStore, reader: AsyncReleaseReader
 ) -> None:
-    assert await reader.current_id() is None
-    assert await reader.current() is None
+    assert await reader.pointers() == ("", "")
 
-    store.publish(a_release("r1"))
+    store.publish(a_release("r1"), DEED)
+    store.propose(a_release("r2", "r1"))
 
-    assert await reader.current_id() == "r1"
-    assert await reader.current() == a_release("r1")
-    assert await reader.strategies(strategies_id(STRATEGIES)) == STRATEGIES
-    assert await reader.strategies("unknown") is None
-    manifest = await reader.manifest("s1")
-    assert manifest is not None
-    assert manifest.devices == 10
-    assert await reader.manifest("s2") is None
+    assert await reader.pointers() == ("r1", "r2")
+    assert store.find("r1") == a_release("r1")
+    assert store.find("r2") == a_release("r2", "r1")
+    assert store.get("r2") is None
+    assert store.find("r3") is None
 
 
 async def test_a_worker_without_its_store_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
     client = watch_client(f"unix://{tmp_path_factory.mktemp('none')}/no.sock")
 
     with pytest.raises(StoreUnavailable, match="following the release"):
-        await AsyncReleaseReader(client, "ad").current_id()
+        await AsyncReleaseReader(client, "ad").pointers()
     await close(client)
