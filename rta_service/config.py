@@ -60,6 +60,14 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=10.0, gt=0, le=300)
     """How long a stopping worker may finish what it has."""
 
+    model_keys: Path | None = None
+    """File of the public keys whose signatures uploaded models may carry, a name and a key a line;
+    data_dir/secrets/model_keys if that is there. This folder's own key is always trusted."""
+    allow_unsigned_models: bool = False
+    """Whether models without a signature may be uploaded; their verdicts say so."""
+    model_upload_mb: int = Field(default=300, ge=1, le=300)
+    """Most megabytes of one uploaded model with all its files."""
+
     @property
     def models_folder(self) -> Path:
         """Where published models lie."""

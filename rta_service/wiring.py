@@ -29,6 +29,15 @@ from rta_service.platforms.registry import load_adapters
 from rta_service.releasing.desk import Desk
 from rta_service.releasing.loading import StoredReleases, all_warm, way_back
 from rta_service.releasing.shelf import Shelf
+from rta_service.releasing.uploading import UploadRules
+from rta_service.scoring.bundle import BundleLimits
+from rta_service.scoring.signature import (
+    TrustedKey,
+    key_from_secret,
+    key_id,
+    public_of,
+    read_trusted,
+)
 from rta_service.stores.embedded import EmbeddedStore
 from rta_service.stores.profile_reader import RedisProfileReader
 from rta_service.stores.redis import HotProfile, admin_client, hot_client, watch_client
@@ -63,6 +72,26 @@ def key_ring(settings: Settings) -> KeyRing:
     """Gather the two secrets that turn ids into keys; BLAKE2b takes keys of up to 64 bytes."""
     pepper, experiment_key = secret(settings, "pepper"), secret(settings, "experiment_key")
     return KeyRing(pepper[:64], experiment_key[:64])
+
+
+def house_key(settings: Settings) -> bytes:
+    """Give the private key of this data folder: models published on this host are signed by it."""
+    path = settings.data_dir / "secrets" / "model_key"
+    return key_from_secret(secret_files.obtain(None, path, str(path)))
+
+
+def upload_rules(settings: Settings) -> UploadRules:
+    """Gather what uploaded models are held to; raises InvalidInput for a bad trusted-keys file."""
+    own = public_of(house_key(settings))
+    trusted = {key_id(own): TrustedKey("this data folder", own)}
+    usual = settings.data_dir / "secrets" / "model_keys"
+    file = settings.model_keys or (usual if usual.is_file() else None)
+    return UploadRules(
+        trusted={**(read_trusted(file) if file else {}), **trusted},
+        allow_unsigned=settings.allow_unsigned_models,
+        limits=BundleLimits(max_bytes=settings.model_upload_mb * 1_000_000),
+        run_dir=settings.run_dir,
+    )
 
 
 @contextmanager
