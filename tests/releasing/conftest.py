@@ -124,6 +124,7 @@ def a_bundle(tmp_path: Path, trained: Trained) -> MakeBundle:
     def make(
         name: str = "register",
         version: str = "v1",
+        *,
         model: Trained | None = None,
         text: bytes | None = None,
         files: dict[str, bytes | None] | None = None,
