@@ -124,6 +124,21 @@ class TrafficSample:
     def __len__(self) -> int:
         return len(self.instants_ms)
 
+    def part(self, where: slice) -> "TrafficSample":
+        """Give some of the rows."""
+        records, *columns = self.rows
+        return TrafficSample(
+            rows=Rows(records[where], *(column[where] for column in columns)),
+            instants_ms=self.instants_ms[where],
+            tags=self.tags[where],
+            stages=self.stages[where],
+            flags=self.flags[where],
+            latency_us=self.latency_us[where],
+            line_up_of=self.line_up_of[where],
+            line_ups=self.line_ups,
+            scores=self.scores[where],
+        )
+
     def has(self, flag: int) -> NDArray[np.bool_]:
         """Tell of each row whether it has a FLAG_*."""
         return (self.flags & flag) > 0
