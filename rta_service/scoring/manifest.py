@@ -5,7 +5,6 @@
 <folder>/<name>/<version>/card.md         the same for people
 """
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -86,7 +85,7 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def ref(self) -> ModelRef:
-        """How a release names this model."""
+        """Name this bundle by its text; a release names the file that is served instead."""
         return ModelRef(self.name, self.version, self.sha256)
 
 
@@ -130,29 +129,6 @@ def read_manifest(path: Path) -> ModelManifest:
     if manifest.schema != SCHEMA:
         raise ModelRefused(f"{file}: schema {manifest.schema}, this service reads {SCHEMA}")
     return manifest
-
-
-def read_verified(folder: Path, ref: ModelRef) -> tuple[ModelManifest, bytes]:
-    """Read manifest and model text, and prove that they are what the release names.
-
-    Raises ModelRefused when a name, a version, a hash or the feature set differs; nothing has
-    parsed the text by then.
-    """
-    path = model_path(folder, ref)
-    manifest = read_manifest(path)
-    if manifest.ref != ref:
-        raise ModelRefused(f"{path / MANIFEST}: is of {manifest.ref}, the release names {ref}")
-    check_features(manifest, path / MANIFEST)
-    try:
-        text = (path / MODEL).read_bytes()
-    except OSError as error:
-        raise ModelRefused(f"{path / MODEL}: can't be read ({error.strerror})") from error
-    found = hashlib.sha256(text).hexdigest()
-    if found != ref.sha256:
-        raise ModelRefused(
-            f"{path / MODEL}: damaged or changed, its SHA-256 is {found}, not {ref.sha256}"
-        )
-    return manifest, text
 
 
 def check_features(manifest: ModelManifest, place: Path) -> None:

@@ -3,29 +3,34 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from rta_service.domain.errors import ModelRefused
 from rta_service.domain.release import ModelRef
 from rta_service.features import FEATURE_NAMES
 from rta_service.scoring.manifest import (
+    CARD,
     MANIFEST,
+    MODEL,
+    ModelManifest,
+    check_features,
     model_path,
     read_manifest,
-    read_verified,
+    write_manifest,
+    write_model,
 )
 
-PutModel = Callable[..., ModelRef]
+MakeManifest = Callable[..., ModelManifest]
 
 
-def test_a_written_manifest_reads_back(put_model: PutModel, tmp_path: Path) -> None:
-    ref = put_model()
+def test_a_written_manifest_reads_back(make_manifest: MakeManifest, tmp_path: Path) -> None:
+    made = make_manifest(name="trade")
+    write_model(tmp_path, b"tree", "# card\n", made)
+    folder = model_path(tmp_path, made.ref)
 
-    manifest = read_manifest(model_path(tmp_path, ref))
-
-    assert manifest.ref == ref
-    assert manifest.feature_names == FEATURE_NAMES
+    assert read_manifest(folder) == made
+    assert (folder / MODEL).read_bytes() == b"tree"
+    assert (folder / CARD).read_text() == "# card\n"
 
 
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
@@ -46,30 +51,20 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_field_is_named(
-    put_model: PutModel, tmp_path: Path, old: str, new: str, reason: str
+    make_manifest: MakeManifest, tmp_path: Path, old: str, new: str, reason: str
 ) -> None:
-    path = model_path(tmp_path, put_model())
-    text = (path / MANIFEST).read_text()
-    (path / MANIFEST).write_text(text.replace(old, new, 1))
+    write_manifest(tmp_path, make_manifest())
+    text = (tmp_path / MANIFEST).read_text()
+    (tmp_path / MANIFEST).write_text(text.replace(old, new, 1))
 
     with pytest.raises(ModelRefused, match=rf"manifest\.json: .*{reason}"):
-        read_manifest(path)
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../register", "", "a/b", "..", "-x"])
 def test_a_name_can_not_leave_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelRefused, match="is not a model name"):
         model_path(tmp_path, ModelRef(name, "v1", ""))
-
-
-def test_another_version_than_the_release_names_is_refused(
-    put_model: PutModel, tmp_path: Path
-) -> None:
-    ref = put_model()
-    other = msgspec.structs.replace(ref, sha256="0" * 64)
-
-    with pytest.raises(ModelRefused, match="the release names"):
-        read_verified(tmp_path, other)
 
 
 def _set_of(names: tuple[str, ...]) -> dict[str, object]:
@@ -90,9 +85,9 @@ def _set_of(names: tuple[str, ...]) -> dict[str, object]:
     ],
 )
 def test_another_feature_set_is_refused_by_naming_the_columns(
-    put_model: PutModel, tmp_path: Path, changes: dict[str, object], reason: str
+    make_manifest: MakeManifest, changes: dict[str, object], reason: str
 ) -> None:
-    ref = put_model(**changes)
+    manifest = make_manifest(**changes)
 
-    with pytest.raises(ModelRefused, match=f"feature set abc.*{reason}"):
-        read_verified(tmp_path, ref)
+    with pytest.raises(ModelRefused, match=f"here: feature set abc.*{reason}"):
+        check_features(manifest, Path("here"))

@@ -1,9 +1,11 @@
 """The models of a release are what it names, and each question finds its head."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lightgbm
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,8 +15,11 @@ from rta_service.domain.funnel import DEFAULT_FUNNEL
 from rta_service.domain.release import ModelRef
 from rta_service.domain.strategy import Goal, OptimisedEvent
 from rta_service.scoring.calibration import calibrate_one
-from rta_service.scoring.manifest import MODEL, model_path
-from rta_service.scoring.model_set import ModelSet, ValueRule, load_model_set
+from rta_service.scoring.canonical_text import canonical_text
+from rta_service.scoring.flat_forest import FlatForest
+from rta_service.scoring.forest_text import parse_forest
+from rta_service.scoring.model_file import object_path
+from rta_service.scoring.model_set import ModelSet, ValueRule, load_head, load_model_set
 
 PutModel = Callable[..., ModelRef]
 PutHeads = Callable[..., ModelSet]
@@ -43,21 +48,54 @@ def test_a_batch_scores_as_one_by_one(
     assert single == head.probabilities(rows[:50]).tolist()
 
 
-def test_changed_text_is_refused_before_it_is_parsed(put_model: PutModel, tmp_path: Path) -> None:
-    ref = put_model()
-    path = model_path(tmp_path, ref) / MODEL
-    path.write_bytes(path.read_bytes()[:5_000])  # parsing this would end the process
+def test_a_head_keeps_the_arrays_it_was_made_of(
+    put_model: PutModel, tmp_path: Path, rows: NDArray[np.float64]
+) -> None:
+    head = load_head(tmp_path, put_model())
 
-    with pytest.raises(ModelRefused, match=r"model\.txt: damaged or changed"):
+    assert head.flat.predict_plainly(rows) == pytest.approx(head.forest.predict(rows), rel=1e-15)
+    assert not head.flat.leaf_value.flags.writeable
+
+
+def test_no_byte_of_an_upload_reaches_lightgbm(
+    put_model: PutModel, model_text: bytes, tmp_path: Path
+) -> None:
+    marked = model_text.replace(b"\nparameters:\n", b"\nparameters:\n[marked: by the uploader]\n")
+    forest = parse_forest(marked, "model.txt")
+    ref = put_model(forest=forest)
+
+    assert b"marked" in marked
+    assert b"marked" not in object_path(tmp_path, ref.sha256).read_bytes()
+    assert "marked" not in canonical_text(load_head(tmp_path, ref).flat)
+
+
+def test_a_damaged_file_is_refused_before_anything_reads_it(
+    put_model: PutModel, tmp_path: Path
+) -> None:
+    ref = put_model()
+    path = object_path(tmp_path, ref.sha256)
+    path.write_bytes(path.read_bytes()[:5_000])
+
+    with pytest.raises(ModelRefused, match=rf"register {ref.version}: .*\.forest: damaged"):
         load_model_set(tmp_path, [ref])
 
 
-def test_a_missing_text_is_named(put_model: PutModel, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(put_model: PutModel, tmp_path: Path) -> None:
     ref = put_model()
-    (model_path(tmp_path, ref) / MODEL).unlink()
+    object_path(tmp_path, ref.sha256).unlink()
 
-    with pytest.raises(ModelRefused, match=r"model\.txt: can't be read \(No such file"):
+    with pytest.raises(ModelRefused, match=r"\.forest: can't be read \(No such file"):
         load_model_set(tmp_path, [ref])
+
+
+@pytest.mark.parametrize("changes", [{"name": "trade"}, {"version": "v2"}])
+def test_a_file_of_another_model_than_the_release_says_is_refused(
+    put_model: PutModel, tmp_path: Path, changes: dict[str, str]
+) -> None:
+    ref = msgspec.structs.replace(put_model(), **changes)
+
+    with pytest.raises(ModelRefused, match=r"is register v.*, the release names it"):
+        load_head(tmp_path, ref)
 
 
 def test_a_model_named_twice_is_refused(put_model: PutModel, tmp_path: Path) -> None:
@@ -74,19 +112,13 @@ def test_a_known_name_must_answer_its_own_question(put_model: PutModel, tmp_path
         load_model_set(tmp_path, [ref])
 
 
-def test_trees_grown_on_other_columns_are_refused(
-    put_model: PutModel, tmp_path: Path, model_text: bytes
+def test_what_lightgbm_refuses_is_told_in_one_line(
+    put_model: PutModel, small_forest: FlatForest, tmp_path: Path
 ) -> None:
-    ref = put_model(text=model_text.replace(b"feature_names=known", b"feature_names=Known"))
+    wrong = replace(small_forest, sigmoid=-1.0)
 
-    with pytest.raises(ModelRefused, match="feature_names are not those of its manifest"):
-        load_model_set(tmp_path, [ref])
-
-
-@pytest.mark.parametrize("text", [b"", b"junk", b"\xff\xfe"])
-def test_text_that_is_no_model_is_refused(put_model: PutModel, tmp_path: Path, text: bytes) -> None:
-    with pytest.raises(ModelRefused, match="LightGBM can't read it"):
-        load_model_set(tmp_path, [put_model(text=text)])
+    with pytest.raises(ModelRefused, match=r"^register v\S+ \S+\.forest: can't be scored \(.*\)$"):
+        load_head(tmp_path, put_model(forest=wrong))
 
 
 @pytest.fixture
