@@ -5,6 +5,7 @@ segment is laid out once per strategy as a table of 1,512 reason codes, so that 
 one look-up; the table is filled by the plain form itself.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from rta_service.domain.reason import PARTICIPATING, ReasonCode
@@ -53,8 +54,13 @@ def admit_traits(
     return next((reason for objection, reason in objections if objection and reason), wanted)
 
 
+@lru_cache(maxsize=64)
 def trait_table(audience: Audience) -> tuple[ReasonCode, ...]:
-    """Lay `admit_traits` out over all stages, tiers, roles and segments."""
+    """Lay `admit_traits` out over all stages, tiers, roles and segments.
+
+    That takes 5 ms, and a switch of releases binds each strategy anew for every platform and arm:
+    the tables of the audiences used last are kept.
+    """
     return tuple(
         admit_traits(audience, stage, tier, role, segment)
         for stage in LifecycleStage

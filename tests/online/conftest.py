@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from rta_service.device_key import KeyRing
 from rta_service.domain.device import DeviceId, IdForm, IdKind, OperatingSystem, Placement
 from rta_service.domain.platform import BidKind, PlatformInfo
-from rta_service.domain.release import ModelRef, Release, SnapshotManifest
+from rta_service.domain.release import Canary, ModelRef, Release, SnapshotManifest
 from rta_service.domain.request import AdRequest
+from rta_service.domain.rollout import canary_arm
 from rta_service.domain.strategy import Audience, Goal, OptimisedEvent, Strategy
 from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.domain.user import LifecycleStage, RFMSegment, Role, ValueTier
-from rta_service.online.live_release import LiveRelease, assemble, mean_name
+from rta_service.online.live_release import LiveRelease, assemble, mean_name, with_canary
 from rta_service.online.pipeline import Pipeline
 from rta_service.online.score import Models
 from rta_service.platforms.registry import load_adapters
@@ -270,6 +271,38 @@ def a_live(
 
 
 @pytest.fixture(scope="session")
+def two_arms(
+    a_live: Callable[..., LiveRelease],
+    a_strategy: Callable[..., Strategy],
+    some_models: Callable[..., Models],
+) -> Callable[..., LiveRelease]:
+    """A release whose canary, trade v2, is worth `means[1]` on average where v1 is worth `means[0]`."""
+
+    def build(
+        share_millionths: int,
+        *strategies: Strategy,
+        version: str = "v2",
+        models: tuple[Models, Models] | None = None,
+        means: tuple[float, float] = (0.01, 0.02),
+    ) -> LiveRelease:
+        group = strategies or (a_strategy(),)
+        ours, theirs = models or (some_models(trade=0.01), some_models(trade=0.03))
+        live = a_live(*group, mean=means[0], models=ours)
+        canary = Canary(
+            (ModelRef("trade", version, "1" * 64),),
+            share_millionths,
+            since_ms=0,
+            mean_values=dict.fromkeys(live.release.mean_values, means[1]),
+        )
+        live = replace(live, release=msgspec.structs.replace(live.release, canary=canary))
+        arm = canary_arm(live.release)
+        assert arm is not None
+        return with_canary(live, assemble(arm, live.snapshot, theirs, group, INFOS.values()))
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def a_pipeline(a_live: Callable[..., LiveRelease]) -> Callable[..., Pipeline]:
     def build(
         reader: FakeReader, live: LiveRelease | None = None, clock: FakeClock | None = None
@@ -295,6 +328,7 @@ _KIT = [
     "keys",
     "md5_of",
     "some_models",
+    "two_arms",
 ]
 
 

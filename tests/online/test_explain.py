@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from rta_service import experiments
 from rta_service.domain.device import DeviceId, IdForm, IdKind
 from rta_service.domain.errors import StoreUnavailable
 from rta_service.domain.platform import BidKind
@@ -113,3 +114,29 @@ async def test_a_store_that_is_away_is_said_plainly(kit: Any) -> None:
 
     with pytest.raises(StoreUnavailable):
         await explain(kit.a_live(), reader, kit.keys, kit.a_clock(), kit.a_request(kit.md5_of(1)))
+
+
+@pytest.mark.parametrize(("share", "arm", "trade"), [(999_999, "canary", 0.03), (1, "live", 0.01)])
+async def test_the_arm_and_the_bucket_that_chose_it_are_shown(
+    kit: Any, ask: Any, share: int, arm: str, trade: float
+) -> None:
+    live = kit.two_arms(share)
+
+    shown = await ask(record=kit.a_record(person_key=7), live=live)
+
+    bucket = experiments.bucket(7, live.canary_salt)
+    assert shown["arm"] == arm
+    assert shown["canary"] == {
+        "models": {"trade": "v2"},
+        "bucket": bucket,
+        "share_millionths": share,
+    }
+    assert shown["strategies"][0]["head.trade"] == trade
+    assert shown["strategies"][0]["mean_value"] == (0.02 if arm == "canary" else 0.01)
+
+
+async def test_a_release_without_a_canary_has_one_arm_only(kit: Any, ask: Any) -> None:
+    shown = await ask(record=kit.a_record())
+
+    assert shown["arm"] == "live"
+    assert "canary" not in shown
