@@ -54,7 +54,7 @@ class Outcomes:
     not independent, and the tests would be surer than they may be.
     """
 
-    segments: Sequence[str]
+    segments: Sequence[str] | NDArray[np.str_]
     """Such as `mature/json`: stage and platform."""
     live_scores: FloatColumn
     candidate_scores: FloatColumn
