@@ -20,7 +20,7 @@ class Background:
     def __init__(
         self,
         name: str,
-        work: Callable[[], None],
+        work: Callable[[], object],
         pace: Pace,
         failed: Callable[[Exception | None], None],
     ) -> None:

@@ -2,6 +2,7 @@
 
 import struct
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -83,7 +84,7 @@ class _Taking:
 class ShadowLedger:
     """Remembers what one place's board scored; the store being away costs only what was sampled."""
 
-    def __init__(self, store: TrialStore, place: str, clock: Clock) -> None:
+    def __init__(self, store: Callable[[], TrialStore], place: str, clock: Clock) -> None:
         """`place` names this board among all that share the store."""
         self._store = store
         self._place = place
@@ -119,9 +120,9 @@ class ShadowLedger:
         pairs, self._pairs = self._pairs, defaultdict(dict)
         try:
             for key, taking in self._takings.items():
-                self._store.keep_observed(key, self._place, taking.as_bytes())
+                self._store().keep_observed(key, self._place, taking.as_bytes())
             for day, found in pairs.items():
-                self._store.keep_pairs(day, found)
+                self._store().keep_pairs(day, found)
         except StoreUnavailable:
             return  # the next turn writes all observations again; these pairs are lost
         for key in gone:
@@ -139,7 +140,7 @@ class ShadowLedger:
 
     def _read(self, trial: Trial) -> _Taking:
         try:
-            kept = self._store.observed(trial.key).get(self._place, b"")
+            kept = self._store().observed(trial.key).get(self._place, b"")
             found = msgspec.json.decode(kept, type=Observed)
         except (StoreUnavailable, msgspec.MsgspecError):
             fresh = Evidence(trial.live.version, trial.candidate.version)
