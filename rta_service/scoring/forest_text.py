@@ -45,10 +45,12 @@ def _parse(data: bytes, limits: Limits, faults: FaultList) -> FlatForest | None:
     if not _has_sane_size(data, limits, faults):
         return None
     lines = data.split(b"\n")
+    if not _has_sane_lines(lines, limits, faults):
+        return None
     header = read_header(lines, limits, faults)
     blocks, end = find_trees(lines, header, faults)
-    if data.translate(None, _PLAIN_BYTES) or max(map(len, lines)) > limits.max_line_bytes:
-        _check_lines(lines, end, limits, faults)
+    if data.translate(None, _PLAIN_BYTES):
+        _check_characters(lines, end, faults)
     if end < len(lines):
         TailReader(lines, end, faults).check(header.feature_names)
     if len(blocks) > limits.max_trees:
@@ -73,17 +75,27 @@ def _has_sane_size(data: bytes, limits: Limits, faults: FaultList) -> bool:
     return not faults
 
 
-def _check_lines(lines: list[bytes], end: int, limits: Limits, faults: FaultList) -> None:
-    """Name lines that are too long, or leave ASCII where no people's words stand."""
+def _has_sane_lines(lines: list[bytes], limits: Limits, faults: FaultList) -> bool:
+    if max(map(len, lines)) <= limits.max_line_bytes:
+        return True
     for number, line in enumerate(lines, start=1):
-        key = shown(line.partition(b"=")[0])
         if len(line) > limits.max_line_bytes:
             reason = f"{len(line)} bytes in a line, the limit is {limits.max_line_bytes}"
-            faults.add(number, -1, key, reason)
-        elif line.translate(None, _PLAIN_BYTES):
+            faults.add(number, -1, _key_of(line), reason)
+    return False
+
+
+def _check_characters(lines: list[bytes], end: int, faults: FaultList) -> None:
+    """Name lines that leave ASCII where no people's words stand."""
+    for number, line in enumerate(lines, start=1):
+        if line.translate(None, _PLAIN_BYTES):
             may_be_free = number > end or line.startswith(_NAMES)
             if not may_be_free or not _is_printable(line):
-                faults.add(number, -1, key, "has bytes that are not printable ASCII")
+                faults.add(number, -1, _key_of(line), "has bytes that are not printable ASCII")
+
+
+def _key_of(line: bytes) -> str:
+    return shown(line.partition(b"=")[0])
 
 
 def _is_printable(line: bytes) -> bool:

@@ -109,11 +109,12 @@ class _HeaderReader:
         return ""
 
     def _parts(self, value: bytes) -> tuple[list[bytes], str]:
-        """Split a line with one word a feature; the second is what is wrong with the count."""
-        parts = value.split(b" ")
-        if self.header.features and len(parts) != self.header.features:
-            return parts, f"{len(parts)} of them for {self.header.features} features"
-        return parts, ""
+        """Split a line with one word a feature, or say what is wrong with their count."""
+        count = value.count(b" ") + 1
+        wanted = self.header.features or self.limits.max_features
+        if count == wanted or (not self.header.features and count < wanted):
+            return value.split(b" "), ""
+        return [], f"{count} of them for {wanted} features"
 
     def _feature_names(self, value: bytes) -> str:
         parts, reason = self._parts(value)

@@ -21,7 +21,7 @@ class Limits:
     max_features: int = 1_024
     max_category: int = 65_535
     """The largest category a bitset may name; a bitset of it has 2,048 words."""
-    max_cat_words: int = 4_000_000
+    max_cat_words: int = 2_000_000
     """Of all trees."""
     max_line_bytes: int = 1_000_000
     max_logit: float = 10_000.0

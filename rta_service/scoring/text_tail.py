@@ -62,11 +62,16 @@ class TailReader:
             self._at += 1
 
     def _parameters(self) -> None:
+        seen: set[bytes] = set()
         while self._at < len(self._lines):
             line = self._lines[self._at]
             self._at += 1
             if line == b"end of parameters":
                 return
+            key = line.partition(b":")[0]
             if not _PARAMETER.fullmatch(line):
                 self._add(self._at - 1, "parameters", f"{shown(line)} is not a parameter")
+            elif line and key in seen:
+                self._add(self._at - 1, "parameters", f"{shown(key)} is there twice")
+            seen.add(key)
         self._faults.add(len(self._lines), -1, "parameters", "the file is cut off within them")

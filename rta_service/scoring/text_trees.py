@@ -4,6 +4,7 @@ Numbers are counted by their spaces here and converted by text_columns, for all 
 hold a million numbers but only some 10,000 lines.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ import numpy as np
 
 from rta_service.scoring.text_header import Header
 from rta_service.scoring.text_limits import FaultList, Limits, shown
-from rta_service.scoring.text_numbers import DECIMALS, read_integer, read_numbers
+from rta_service.scoring.text_numbers import DECIMALS, read_integer
 
 _TREE: Final = b"Tree="
 
@@ -80,7 +81,7 @@ def find_trees(
     except ValueError:
         end = len(lines)
         faults.add(end, -1, "end of trees", "missing: the file is cut off")
-    heads = [i for i in range(start, end) if lines[i].startswith(_TREE)]
+    heads = [i for i in range(header.end, end) if lines[i].startswith(_TREE)]
     if not heads:
         faults.add(start + 1, -1, "Tree", "there is no tree")
         return [], end
@@ -195,9 +196,9 @@ class TreeReader:
             self._faults.add(line, tree.index, "is_linear", "linear trees are not supported")
             return False
         value = tree.values["shrinkage"]
-        shrinkage = read_numbers([value], DECIMALS)
-        if shrinkage is None or len(shrinkage) != 1 or not shrinkage[0] > 0.0:
-            reason = f"{shown(value)} is not a number above 0"
+        plain = len(value) <= DECIMALS.longest and DECIMALS.pattern.fullmatch(value)
+        if not plain or not 0.0 < float(value) < math.inf:
+            reason = f"{shown(value)} is not a finite number above 0"
             self._faults.add(tree.line_of("shrinkage"), tree.index, "shrinkage", reason)
             return False
         return True
