@@ -7,7 +7,7 @@ import pytest
 
 from rta_service.domain.audit import AuditEntry
 from rta_service.domain.errors import InvalidInput, StoreUnavailable
-from rta_service.domain.release import ModelRef, Release
+from rta_service.domain.release import Canary, ModelRef, Release
 from rta_service.stores.redis import AdminClient, close, watch_client
 from rta_service.stores.release_reader import AsyncReleaseReader
 from rta_service.stores.releases import ReleaseStore, new_release_id, strategies_id
@@ -175,6 +175,53 @@ def test_a_release_of_a_later_version_is_refused_by_name(
 
     with pytest.raises(InvalidInput, match="not a release this version reads"):
         store.get("r9")
+
+
+def test_a_release_of_a_newer_schema_says_which_service_to_upgrade(
+    store: ReleaseStore, admin: AdminClient, namespace: str
+) -> None:
+    admin.set(f"{{{namespace}}}:r1:release:r9", b'{"release_id": "r9", "schema": 3, "hue": 1}')
+
+    with pytest.raises(InvalidInput, match=r"newer version.*schema 3, this one reads up to 2"):
+        store.get("r9")
+
+
+def test_a_release_from_before_there_were_arms_is_still_read(
+    store: ReleaseStore, admin: AdminClient, namespace: str
+) -> None:
+    old = msgspec.to_builtins(a_release("r1"))
+    for name in ("canary", "shadow", "previous", "schema"):
+        del old[name]
+    admin.set(f"{{{namespace}}}:r1:release:r1", msgspec.json.encode(old))
+
+    assert store.get("r1") == msgspec.structs.replace(a_release("r1"), schema=1)
+
+
+def test_a_canary_that_ended_is_not_started_again_by_going_back(store: ReleaseStore) -> None:
+    one, two, three = (ModelRef("trade", version, "ab") for version in "123")
+    first = msgspec.structs.replace(
+        a_release("r1"), canary=Canary((two,), 10_000, 1), shadow=(three,)
+    )
+    second = msgspec.structs.replace(a_release("r2", "r1"), models=(two,), previous=(one,))
+    store.publish(first, DEED)
+    store.publish(second, DEED)
+
+    back = store.rollback(BACK)
+
+    assert back.models == (one,)
+    assert back.canary is None
+    assert back.shadow == ()
+    assert back.previous == (two,)
+
+
+def test_a_canary_that_still_runs_goes_back_to_its_earlier_share(store: ReleaseStore) -> None:
+    two = ModelRef("trade", "2", "ab")
+    first = msgspec.structs.replace(a_release("r1"), canary=Canary((two,), 10_000, 1))
+    second = msgspec.structs.replace(a_release("r2", "r1"), canary=Canary((two,), 100_000, 2))
+    store.publish(first, DEED)
+    store.publish(second, DEED)
+
+    assert store.rollback(BACK).canary == first.canary
 
 
 async def test_workers_follow_both_pointers(
