@@ -144,11 +144,19 @@ class FlatForest:
         In the order of the trees: LightGBM's `raw_score` to the last bit. Raises ValueError for
         another shape.
         """
+        leaves = self.leaf_value[self.leaves_plainly(matrix)]
+        total = np.zeros(len(leaves))
+        for tree in range(self.trees):  # one after another: the order decides the last bits
+            total += leaves[:, tree]
+        return total
+
+    def leaves_plainly(self, matrix: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Give the leaf [n, T] of every row in every tree, a place in `leaf_value`."""
         if matrix.ndim != 2 or matrix.shape[1] != len(self.feature_names):  # noqa: PLR2004 - a matrix
             raise ValueError(
                 f"features of shape {matrix.shape}, not [n, {len(self.feature_names)}]"
             )
-        return _PlainWalk(self).raw(np.asarray(matrix, dtype=np.float64))
+        return _PlainWalk(self).leaves(np.asarray(matrix, dtype=np.float64))
 
     def predict_plainly(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give predictions [n] after the objective's transform: the plain twin.
@@ -183,13 +191,13 @@ class _PlainWalk:
         has_nodes = np.diff(forest.node_start) > 0
         self._roots = np.where(has_nodes, forest.node_start[:-1], ~forest.leaf_start[:-1])
 
-    def raw(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Give raw sums [n]."""
+    def leaves(self, matrix: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Give the leaf [n, T] that each row reaches in each tree."""
         step = max(_CELLS // max(self._forest.trees, 1), 1)
-        parts = [self._raw(matrix[i : i + step]) for i in range(0, len(matrix), step)]
-        return np.concatenate(parts) if parts else np.empty(0)
+        parts = [self._leaves(matrix[i : i + step]) for i in range(0, max(len(matrix), 1), step)]
+        return np.concatenate(parts)
 
-    def _raw(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _leaves(self, matrix: NDArray[np.float64]) -> NDArray[np.int64]:
         values = np.where(np.abs(matrix) <= ZERO_SIZE, 0.0, matrix)
         place = np.tile(self._roots, len(values))
         row = np.repeat(np.arange(len(values)), len(self._roots))
@@ -199,11 +207,7 @@ class _PlainWalk:
             value = values[row[walking], self._forest.split_feature[node]]
             place[walking] = self._children[(~self._goes_left(value, node)).astype(np.int64), node]
             walking = walking[place[walking] >= 0]
-        leaves = self._forest.leaf_value[~place].reshape(len(values), len(self._roots))
-        total = np.zeros(len(values))
-        for tree in range(self._forest.trees):  # one after another: the order decides the last bits
-            total += leaves[:, tree]
-        return total
+        return (~place).reshape(len(values), len(self._roots))
 
     def _goes_left(self, value: NDArray[np.float64], node: NDArray[np.int64]) -> NDArray[np.bool_]:
         decision = self._forest.decision_type[node]
