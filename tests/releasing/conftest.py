@@ -2,8 +2,9 @@
 
 import hashlib
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rta_service.domain.clock import SystemClock
 from rta_service.domain.funnel import Step
 from rta_service.features import CATEGORICAL, FEATURE_NAMES, FEATURE_SET_ID
 from rta_service.platforms.registry import load_adapters
 from rta_service.releasing.shelf import Shelf
-from rta_service.releasing.uploading import UploadRules
+from rta_service.releasing.uploading import UploadFacts, UploadRules, Verdict, accept_upload
 from rta_service.scoring.calibration import Calibration, calibrate, fit_calibration
 from rta_service.scoring.evaluation_file import write_evaluation
 from rta_service.scoring.forest_text import parse_forest
@@ -113,53 +115,57 @@ def manifest_of(model: Trained, name: str, version: str) -> ModelManifest:
 MakeBundle = Callable[..., Path]
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What is wrong with a bundle."""
+
+    text: bytes | None = None
+    """Another model.txt than the trainer saw, hashed and signed."""
+    files: dict[str, bytes | None] = field(default_factory=dict)
+    """Written once all hashes are known; None removes a file."""
+    key: bytes | None = UPLOAD_KEY
+    """Signs the manifest as it stands at last; None leaves it unsigned."""
+    manifest: dict[str, Any] = field(default_factory=dict)
+    """Fields changed before the signature."""
+
+
+def write_bundle(folder: Path, model: Trained, name: str, version: str, changes: Changes) -> Path:
+    """Write a bundle's folder, whole and signed but for the changes."""
+    folder.mkdir()
+    golden = make_golden(model.matrix, parse_forest(model.text, "model"), model.calibration)
+    write_golden(folder / "golden.json", golden)
+    write_evaluation(folder / "evaluation.parquet", model.matrix, model.labels, model.stages)
+    (folder / "model.txt").write_bytes(model.text if changes.text is None else changes.text)
+    (folder / "card.md").write_text("# card\n")
+    hashes = {
+        field: hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        for field, file in (
+            ("sha256", "model.txt"),
+            ("golden_sha256", "golden.json"),
+            ("evaluation_sha256", "evaluation.parquet"),
+        )
+    }
+    fields = {**hashes, **changes.manifest}
+    manifest = msgspec.structs.replace(manifest_of(model, name, version), **fields)
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    for file, data in changes.files.items():
+        if data is None:
+            (folder / file).unlink()
+        else:
+            (folder / file).write_bytes(data)
+    if changes.key is not None:
+        signed = sign((folder / "manifest.json").read_bytes(), changes.key)
+        write_signature(folder / "signature.json", signed)
+    return folder
+
+
 @pytest.fixture
 def a_bundle(tmp_path: Path, trained: Trained) -> MakeBundle:
-    """Writes a bundle's folder, whole and signed.
+    """Writes bundles: `version`, the trained `model`, and any of the Changes."""
 
-    `text` and `calibration` damage what the trainer saw; `files` are written after all hashes are
-    known (None removes one), and `changes` are made in the manifest before it is signed.
-    """
-
-    def make(
-        name: str = "register",
-        version: str = "v1",
-        *,
-        model: Trained | None = None,
-        text: bytes | None = None,
-        files: dict[str, bytes | None] | None = None,
-        key: bytes | None = UPLOAD_KEY,
-        **changes: Any,
-    ) -> Path:
-        model = model or trained
+    def make(version: str = "v1", model: Trained | None = None, **changes: Any) -> Path:
         folder = tmp_path / f"bundle{next(_COUNTER)}"
-        folder.mkdir()
-        golden = make_golden(model.matrix, parse_forest(model.text, "model"), model.calibration)
-        write_golden(folder / "golden.json", golden)
-        write_evaluation(folder / "evaluation.parquet", model.matrix, model.labels, model.stages)
-        (folder / "model.txt").write_bytes(model.text if text is None else text)
-        (folder / "card.md").write_text("# card\n")
-        hashes = {
-            field: hashlib.sha256((folder / file).read_bytes()).hexdigest()
-            for field, file in (
-                ("sha256", "model.txt"),
-                ("golden_sha256", "golden.json"),
-                ("evaluation_sha256", "evaluation.parquet"),
-            )
-        }
-        manifest = msgspec.structs.replace(
-            manifest_of(model, name, version), **{**hashes, **changes}
-        )
-        (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
-        for file, data in (files or {}).items():
-            if data is None:
-                (folder / file).unlink()
-            else:
-                (folder / file).write_bytes(data)
-        if key is not None:
-            signed = sign((folder / "manifest.json").read_bytes(), key)
-            write_signature(folder / "signature.json", signed)
-        return folder
+        return write_bundle(folder, model or trained, "register", version, Changes(**changes))
 
     return make
 
@@ -170,13 +176,48 @@ def store_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield store.url
 
 
+def shelf_on(url: str, models_folder: Path) -> Shelf:
+    """A shelf in a namespace of its own, nothing on it."""
+    platforms = tuple(adapter.info for adapter in load_adapters().values())
+    return Shelf(admin_client(url), f"up{next(_COUNTER)}", models_folder, platforms, "00000000")
+
+
 @pytest.fixture
 def shelf(store_url: str, tmp_path: Path) -> Iterator[Shelf]:
-    """A shelf in a namespace of its own, nothing on it."""
-    client = admin_client(store_url)
-    platforms = tuple(adapter.info for adapter in load_adapters().values())
-    yield Shelf(client, f"up{next(_COUNTER)}", tmp_path / "models", platforms, "00000000")
-    client.close()
+    """A shelf of its own, nothing on it."""
+    made = shelf_on(store_url, tmp_path / "models")
+    yield made
+    made.client.close()
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An upload that was let in: its source, its verdict, and the models folder afterwards."""
+
+    source: Path
+    verdict: Verdict
+    models_folder: Path
+
+
+@pytest.fixture(scope="session")
+def accepted(
+    store_url: str, tmp_path_factory: pytest.TempPathFactory, trained: Trained
+) -> Accepted:
+    """Uploads `register v1` once; nobody may change it."""
+    folder = tmp_path_factory.mktemp("accepted")
+    source = write_bundle(folder / "bundle", trained, "register", "v1", Changes())
+    shelf = shelf_on(store_url, folder / "models")
+    facts = UploadFacts(by="ann", at_ms=SystemClock().now_ms(), why="a better week")
+    verdict = accept_upload(shelf, source, facts, UploadRules(TRUSTED))
+    shelf.client.close()
+    return Accepted(source, verdict, shelf.models_folder)
+
+
+@pytest.fixture
+def shelf_with_v1(shelf: Shelf, accepted: Accepted) -> Shelf:
+    """A shelf of its own on which `register v1` is staged."""
+    shutil.copytree(accepted.models_folder, shelf.models_folder)
+    return shelf
 
 
 @pytest.fixture
