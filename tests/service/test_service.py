@@ -22,7 +22,7 @@ from rta_service.domain.errors import ModelRefused
 from rta_service.domain.reason import DEGRADED, ReasonCode
 from rta_service.domain.release import Release
 from rta_service.releasing.publishing import Change, publish as publish_release
-from rta_service.scoring.manifest import MODEL, model_path
+from rta_service.scoring.model_file import object_path
 
 DEGRADED_WORDS = {reason.label for reason in DEGRADED}
 SAFE_MS = 50.0
@@ -63,14 +63,14 @@ def test_answers_stay_valid_and_quick_when_the_store_is_lost(start_service: Any,
 def test_a_damaged_model_is_refused_and_the_old_release_goes_on(start_service: Any) -> None:
     with start_service(1) as service, wiring.open_shelf(service.settings) as shelf:
         current = service.world.release
-        path = model_path(shelf.models_folder, current.models[0]) / MODEL
+        path = object_path(shelf.models_folder, current.models[0].sha256)
         whole = path.read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
+        replace(path, whole[: len(whole) // 2])
 
-        with pytest.raises(ModelRefused, match=r"model\.txt"):
+        with pytest.raises(ModelRefused, match=r"\.forest: damaged or changed"):
             publish_release(shelf, Change(models=current.models), SystemClock().now_ms())
         played = service.ask(service.requests(200))
-        path.write_bytes(whole)
+        replace(path, whole)
 
     assert {a.release for a in played.answers if a.reason} == {current.release_id}
 
@@ -79,12 +79,12 @@ def test_a_worker_that_finds_its_model_damaged_declines_until_it_is_whole(
     start_service: Any,
 ) -> None:
     with start_service(1) as service, wiring.open_shelf(service.settings) as shelf:
-        path = model_path(shelf.models_folder, service.world.release.models[0]) / MODEL
+        path = object_path(shelf.models_folder, service.world.release.models[0].sha256)
         whole = path.read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
+        replace(path, whole[: len(whole) // 2])
         kill_worker(service)
         declining = eventually(lambda: reasons(service) == {ReasonCode.NO_RELEASE.label})
-        path.write_bytes(whole)
+        replace(path, whole)
         recovered = eventually(lambda: not degraded(service.ask(service.requests(40, seed=3))))
 
     assert declining
@@ -149,6 +149,12 @@ def test_the_control_port_explains_counts_and_wants_its_token(start_service: Any
     assert versions["release"]["release_id"] == service.world.release.release_id
     assert explained["person"]["known"]
     assert refused.status_code == httpx.codes.UNAUTHORIZED
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put another file in a file's place; whoever has mapped the old one keeps it."""
+    path.unlink()
+    path.write_bytes(data)
 
 
 @contextmanager
