@@ -157,7 +157,7 @@ class ShadowLedger:
             pairs = self._pairs[int(sample.instants_ms[row]) // DAY_MS]
             tag = int(sample.tags[row])
             platform = int(sample.rows.platform[row])
-            place = _HEAD.pack(is_candidate[row], sample.stages[row], platform)
+            place = _HEAD.pack(int(is_candidate[row]), int(sample.stages[row]), platform)
             scores = _PAIR.pack(trial.code, part.live[row], part.candidate[row])
             pairs[tag] = pairs.get(tag, place) + scores
 

@@ -209,18 +209,17 @@ class ShadowBoard:
             answers = {one: self._timed(one, inputs) for one in in_order}
         except Exception as error:  # noqa: BLE001 - see above
             standing.stopped = f"failed while scoring: {type(error).__name__}: {error}"
-            return
+            nothing = np.full(len(part), np.nan)
+            answers = dict.fromkeys(in_order, (nothing, 0.0))
         (live, live_s), (candidate, candidate_s) = answers[live_head], answers[head]
-        wrong = _wrong(head, candidate)
         kind = head.manifest.kind
         scored = ScoredPart(part, live, candidate, 1e6 * live_s, 1e6 * candidate_s, kind)
         self._ledger.scored(standing.trial, release, scored)
-        if wrong:
-            standing.stopped = wrong
-            return
-        standing.take(live, candidate)
-        standing.live_s += live_s
-        standing.candidate_s += candidate_s
+        standing.stopped = standing.stopped or _wrong(head, candidate)
+        if not standing.stopped:
+            standing.take(live, candidate)
+            standing.live_s += live_s
+            standing.candidate_s += candidate_s
 
     def _timed(self, head: Head, inputs: Scores) -> tuple[Scores, float]:
         started = self._around.cpu_s()
