@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     control_host: str = "127.0.0.1"
     """Address of the control port: loopback unless told otherwise."""
     control_port: Port = 8001
-    """Control port: metrics, releases, explain; bearer token."""
+    """Control port: models, rollouts, releases, explain, metrics; bearer tokens."""
     workers: int = Field(default=1, ge=1, le=256)
     """Decision processes."""
 
@@ -41,7 +41,12 @@ class Settings(BaseSettings):
     experiment_key: SecretStr | None = None
     """Secret that decides holdout and arms; never change it; generated in data_dir if absent."""
     control_token: SecretStr | None = None
-    """Bearer token of the control port; generated in data_dir if absent."""
+    """Bearer token of the control port's first admin; generated in data_dir if absent."""
+    tokens_file: Path | None = None
+    """Hashes and roles of the control port's other tokens (`rta tokens`);
+    data_dir/secrets/control_tokens.toml unless set."""
+    two_person_approval: bool = False
+    """Whether a model goes live only when a second person approves."""
 
     budget_ms: float = Field(default=30.0, gt=0, le=1000)
     """From the first byte to the answer, in this process; a platform's 60 ms includes the network."""
@@ -72,6 +77,11 @@ class Settings(BaseSettings):
     def models_folder(self) -> Path:
         """Where published models lie."""
         return self.models_dir or self.data_dir / "models"
+
+    @property
+    def tokens_path(self) -> Path:
+        """Where the control port's tokens are kept as hashes."""
+        return self.tokens_file or self.data_dir / "secrets" / "control_tokens.toml"
 
     @property
     def run_dir(self) -> Path:

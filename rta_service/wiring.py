@@ -5,7 +5,7 @@ import functools
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +28,9 @@ from rta_service.online.watcher import News, ReleaseWatcher
 from rta_service.platforms.registry import load_adapters
 from rta_service.releasing.desk import Desk
 from rta_service.releasing.loading import StoredReleases, all_warm, way_back
+from rta_service.releasing.rollouts import Rollouts
 from rta_service.releasing.shelf import Shelf
-from rta_service.releasing.uploading import UploadRules
+from rta_service.releasing.uploading import UploadRules, Uploads
 from rta_service.scoring.bundle import BundleLimits
 from rta_service.scoring.signature import (
     TrustedKey,
@@ -39,13 +40,18 @@ from rta_service.scoring.signature import (
     read_trusted,
 )
 from rta_service.stores.embedded import EmbeddedStore
+from rta_service.stores.idempotency import IdempotencyStore
 from rta_service.stores.profile_reader import RedisProfileReader
 from rta_service.stores.redis import HotProfile, admin_client, hot_client, watch_client
 from rta_service.stores.release_reader import AsyncReleaseReader, worker_name
+from rta_service.stores.token_file import TokenFile
 from rta_service.telemetry import Telemetry, count_batch, exposition
-from rta_service.web.control import control_app
+from rta_service.web.control import Desks, control_app
 from rta_service.web.decision import decision_app
+from rta_service.web.gate import Gate
+from rta_service.web.idempotency import Idempotency
 from rta_service.web.lane import ASGIApp, Lane
+from rta_service.web.upload_routes import UploadLimits
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -237,9 +243,17 @@ async def warm(parts: Deciding) -> None:
         await parts.reader.read(live.snapshot, [bytes(KEY_BYTES)])
 
 
+def rollouts(settings: Settings, shelves: Callable[[], Shelf], clock: Clock) -> Rollouts:
+    """Give commands and the control port what may be done with models' versions."""
+    return Rollouts(shelves, clock, two_person=settings.two_person_approval)
+
+
 def control_service(settings: Settings, url: str, parts: Deciding) -> FastAPI:
     """Build the control port's application."""
     keys = key_ring(settings)
+    shelves = functools.cache(lambda: shelf(settings, url))
+    releases = Desk(shelves, parts.clock)
+    rules = upload_rules(settings)
 
     async def explain_request(request: AdRequest) -> dict[str, Any]:
         await parts.watcher.poll()
@@ -248,10 +262,32 @@ def control_service(settings: Settings, url: str, parts: Deciding) -> FastAPI:
             raise StoreUnavailable("no release is loaded: publish one first")
         return await explain(live, parts.reader, keys, parts.clock, request)
 
-    return control_app(
-        secret(settings, "control_token").decode(),
-        Desk(functools.cache(lambda: shelf(settings, url)), parts.clock),
-        load_adapters(),
+    desks = Desks(
+        releases,
+        rollouts(settings, shelves, parts.clock),
+        Uploads(shelves, rules, parts.clock, settings.models_folder),
+        UploadLimits(),
         explain_request,
         lambda: exposition(settings.run_dir, parts.clock.now_ms()),
     )
+    return control_app(
+        control_gate(settings, shelves, releases, parts.clock), desks, load_adapters()
+    )
+
+
+def control_gate(
+    settings: Settings, shelves: Callable[[], Shelf], releases: Desk, clock: Clock
+) -> Gate:
+    """Put together what every control request passes before its route."""
+
+    def tokens_trouble(message: str) -> None:
+        say("tokens_refused", clock, error=message)
+
+    def current_id() -> str:
+        release = releases.current()
+        return release.release_id if release else ""
+
+    control = secret(settings, "control_token").decode()
+    doors = TokenFile(settings.tokens_path, control, clock, tokens_trouble)
+    retries = Idempotency(lambda: IdempotencyStore(shelves().client, settings.namespace))
+    return Gate(doors, retries, current_id)

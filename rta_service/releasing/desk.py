@@ -23,10 +23,13 @@ class Desk:
         """Give the newest releases, the current one first."""
         return self._shelf().releases.history(count)
 
-    def rollback(self, who: str = "control port", why: str = "") -> Release:
-        """Let the release before the current one decide again, at once."""
+    def rollback(self, who: str, why: str = "", decided_on: str = "") -> Release:
+        """Let the release before the current one decide again, at once.
+
+        Raises OutOfDate when it was decided on another release than the current one.
+        """
         entry = rollback_entry(self._clock.now_ms(), who, why)
-        return self._shelf().releases.rollback(entry)
+        return self._shelf().releases.rollback(entry, decided_on)
 
 
 def rollback_entry(now_ms: int, who: str, why: str) -> AuditEntry:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from rta_service.domain.audit import AuditEntry
-from rta_service.domain.errors import InvalidInput
+from rta_service.domain.errors import InvalidInput, OutOfDate
 from rta_service.domain.release import SCHEMA, Release, Staged
 from rta_service.domain.rollout import return_to
 from rta_service.stores.audit_log import NOTE, AuditLog
@@ -182,14 +182,19 @@ class ReleaseStore:
                 release.release_id,
             )
 
-    def rollback(self, entry: AuditEntry) -> Release:
+    def rollback(self, entry: AuditEntry, decided_on: str = "") -> Release:
         """Publish anew what decided before the current release, and give the new release.
 
         That is the content of the current one's `previous_id`, without a canary that has ended
         since; so rolling back twice returns to where one began. Raises InvalidInput when there is
-        nothing to go back to or its snapshot has expired.
+        nothing to go back to or its snapshot has expired, OutOfDate when this was decided on
+        another release than the current one.
         """
         current = self.current()
+        if decided_on and current is not None and current.release_id != decided_on:
+            raise OutOfDate(
+                f"was decided on {decided_on}, but {current.release_id} decides now", "rollback"
+            )
         before = self.get(current.previous_id) if current else None
         if current is None or before is None:
             raise InvalidInput("there is no earlier release to go back to", "rollback")

@@ -41,7 +41,8 @@ class _Answer(msgspec.Struct, frozen=True):
 class Idempotency:
     """Does the work of each Idempotency-Key once."""
 
-    def __init__(self, answers: KeptAnswers) -> None:
+    def __init__(self, answers: Callable[[], KeptAnswers]) -> None:
+        """Take what opens the store; it is called in a thread, since it may connect."""
         self._answers = answers
 
     async def once(self, request: Request, content: str, work: Work) -> Response:
@@ -54,7 +55,8 @@ class Idempotency:
         if key is None:
             return await work()
         name, mine = self._named(request, key), self._claim(request, content)
-        found = await asyncio.to_thread(self._answers.begin, name, mine)
+        answers = await asyncio.to_thread(self._answers)
+        found = await asyncio.to_thread(answers.begin, name, mine)
         if found is not None:
             return _again(found, mine)
         try:
@@ -62,17 +64,12 @@ class Idempotency:
         except Exception as error:
             failed = problem(error, request.url.path)
             if failed.status_code < 500:  # noqa: PLR2004 - HTTP's own border
-                await self._leave(self._answers.release, name, mine)
+                await _leave(answers.release, name, mine)
             else:
-                await self._leave(self._answers.keep, name, mine, _packed(failed))
+                await _leave(answers.keep, name, mine, _packed(failed))
             raise
-        await self._leave(self._answers.keep, name, mine, _packed(answer))
+        await _leave(answers.keep, name, mine, _packed(answer))
         return answer
-
-    async def _leave(self, store: Callable[..., None], *what: object) -> None:
-        """Write what became of it; if the store is away, the claim expires and the answer stands."""
-        with contextlib.suppress(StoreUnavailable):
-            await asyncio.to_thread(store, *what)
 
     def _named(self, request: Request, key: str) -> str:
         if not (1 <= len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
@@ -82,6 +79,12 @@ class Idempotency:
     def _claim(self, request: Request, content: str) -> Kept:
         asked = f"{request.method} {request.url.path}?{request.url.query} {content}"
         return Kept(sha256(asked.encode()).hexdigest(), secrets.token_hex(8))
+
+
+async def _leave(store: Callable[..., None], *what: object) -> None:
+    """Write what became of it; if the store is away, the claim expires and the answer stands."""
+    with contextlib.suppress(StoreUnavailable):
+        await asyncio.to_thread(store, *what)
 
 
 def _again(found: Kept, mine: Kept) -> Response:

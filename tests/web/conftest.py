@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from rta_service.device_key import KeyRing
 from rta_service.domain.decision import Decision
-from rta_service.domain.errors import RTAError
 from rta_service.domain.platform import PlatformInfo
 from rta_service.domain.release import Release, SnapshotManifest
 from rta_service.domain.thresholds import DAY_S, Thresholds
@@ -183,36 +182,3 @@ async def broken_port(adapters: dict[str, Adapter], metrics: FakeMetrics) -> Asy
     lane = Lane(failing, batcher, metrics, FakeClock(), nowhere)
     async with a_client(lane) as client:
         yield Port(lane, pipeline, metrics, client)
-
-
-@dataclass
-class FakeDesk:
-    """Two releases and a pointer."""
-
-    releases: list[Release] = field(
-        default_factory=lambda: [Release(r, "snap", (), "st", 0) for r in ("r2", "r1")]
-    )
-    error: RTAError | None = None
-    asked: list[int] = field(default_factory=list)
-
-    def current(self) -> Release | None:
-        self._fail()
-        return self.releases[0] if self.releases else None
-
-    def history(self, count: int) -> list[Release]:
-        self.asked.append(count)
-        return self.releases[:count]
-
-    def rollback(self) -> Release:
-        self._fail()
-        del self.releases[0]
-        return self.releases[0]
-
-    def _fail(self) -> None:
-        if self.error is not None:
-            raise self.error
-
-
-@pytest.fixture
-def desk() -> FakeDesk:
-    return FakeDesk()

@@ -1,0 +1,69 @@
+"""Registered versions as people speak of them: found by name, shown with their phase."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rta_service.domain.command import ModelState
+from rta_service.domain.errors import ModelRefused, UnknownName
+from rta_service.domain.release import ModelRef, Release
+from rta_service.domain.rollout import MILLION, Phase, phase_of
+from rta_service.releasing.verdicts import is_plain
+from rta_service.scoring.manifest import ModelManifest, read_manifest
+from rta_service.stores.model_folder import Entry, bundle_path, find_entry, latest_entries
+
+
+def find_version(folder: Path, name: str, version: str = "") -> Entry:
+    """Find a registered version, the newest for an empty one; raises UnknownName."""
+    if not version:
+        newest = [entry for entry in latest_entries(folder) if entry.ref.name == name]
+        if not newest:
+            raise UnknownName("no version was ever uploaded (rta models push)", f"model {name}")
+        return newest[0]
+    plain = is_plain(name) and is_plain(version)
+    found = find_entry(folder, name, version) if plain else None
+    if found is None:
+        raise UnknownName("is not registered; see rta models list", f"model {name}@{version}")
+    return found
+
+
+def refs_of(folder: Path, models: Sequence[tuple[str, str]]) -> tuple[ModelRef, ...]:
+    """Give registered versions as a release names them; raises UnknownName."""
+    return tuple(find_version(folder, name, version).ref for name, version in models)
+
+
+def state_of(folder: Path, entry: Entry, release: Release | None) -> ModelState:
+    """Say where a version stands and how it did."""
+    phase = phase_of(release, entry.ref, was_live=entry.was_live_ms > 0)
+    manifest = _manifest(folder, entry)
+    seen = manifest.evaluation if manifest else None
+    return ModelState(
+        entry.ref.name,
+        entry.ref.version,
+        entry.ref.sha256,
+        phase,
+        _share(phase, entry.ref, release),
+        entry.uploaded_at_ms,
+        entry.by,
+        entry.verdict_id,
+        seen.auc if seen else None,
+        seen.log_loss if seen else None,
+        seen.pcoc if seen else None,
+    )
+
+
+def _manifest(folder: Path, entry: Entry) -> ModelManifest | None:
+    try:
+        return read_manifest(bundle_path(folder, entry.ref))
+    except ModelRefused:
+        return None
+
+
+def _share(phase: Phase, ref: ModelRef, release: Release | None) -> int:
+    """Give the people of a million for whom a version decides."""
+    canary = release.canary if release else None
+    if phase is Phase.CANARY and canary:
+        return canary.share_millionths
+    if phase is not Phase.LIVE:
+        return 0
+    replaced = canary is not None and any(one.name == ref.name for one in canary.models)
+    return MILLION - canary.share_millionths if canary and replaced else MILLION
