@@ -16,6 +16,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Final, Self
 
+from rta_service.domain.audit import AuditEntry
 from rta_service.domain.clock import Clock
 from rta_service.domain.errors import (
     Fault,
@@ -40,11 +41,22 @@ from rta_service.releasing.verdicts import (
     read_verdicts,
     write_verdict,
 )
+from rta_service.scoring.bundle import SIGNATURE, copy_folder
 from rta_service.scoring.disposable import DisposableProcess
 from rta_service.scoring.gates import Gate, failed
+from rta_service.scoring.manifest import MANIFEST
+from rta_service.scoring.signature import sign, write_signature
 from rta_service.stores.whole_files import make_folder
 
-__all__ = ["Received", "UploadFacts", "UploadRules", "Uploads", "Verdict", "accept_upload"]
+__all__ = [
+    "Received",
+    "UploadFacts",
+    "UploadRules",
+    "Uploads",
+    "Verdict",
+    "accept_signed",
+    "accept_upload",
+]
 
 UPLOADS: Final = "uploads"
 KNOWN: Final = "known"
@@ -82,7 +94,37 @@ def accept_upload(
         verdict = _verdict(trial, gates, faults, round(time.monotonic() - begun_s, 3))
         with _trouble_named(shelf.models_folder):
             write_verdict(shelf.models_folder, verdict)
+    if trial.stored:
+        shelf.releases.note(_entry(verdict))
     return verdict
+
+
+def accept_signed(
+    shelf: Shelf,
+    folder: Path,
+    facts: UploadFacts,
+    held_to: tuple[UploadRules, bytes],
+    step: Callable[[str], None] = _nothing,
+) -> Verdict:
+    """Judge a folder's bundle, signed by the key beside the rules unless it is signed already.
+
+    The folder itself is not written to. Raises InvalidInput for one that is no bundle.
+    """
+    rules, key = held_to
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / folder.name
+        copy.mkdir()
+        bundle = copy_folder(folder, copy, rules.limits)
+        if not bundle.has(SIGNATURE):
+            write_signature(copy / SIGNATURE, sign(bundle.read(MANIFEST), key))
+        return accept_upload(shelf, copy, facts, rules, step)
+
+
+def _entry(verdict: Verdict) -> AuditEntry:
+    """Say in the audit log that a version exists from now on."""
+    signed = f"signed by {verdict.signed_by}" if verdict.signed_by else "unsigned"
+    what = f"{verdict.name} {verdict.version}, {signed}, verdict {verdict.upload_id}"
+    return AuditEntry(verdict.at_ms, verdict.by, "upload", what, verdict.why)
 
 
 def _upload_id(source: Path, facts: UploadFacts, folder: Path) -> str:
@@ -247,9 +289,14 @@ class Uploads:
         self._folder = folder
         self._one = Lock()
 
+    @property
+    def max_bytes(self) -> int:
+        """The most bytes that an upload may have as it comes."""
+        return self._rules.limits.max_bytes + _TAR_OVERHEAD
+
     def receive(self) -> Received:
         """Begin to take an upload."""
-        return Received(self._folder / UPLOADS, self._rules.limits.max_bytes + _TAR_OVERHEAD)
+        return Received(self._folder / UPLOADS, self.max_bytes)
 
     def accept(self, received: Received, name: str, who: str, why: str) -> Verdict:
         """Judge what was received as a version of `name`; takes seconds, so call it in a thread.
