@@ -7,25 +7,20 @@ import msgspec
 import typer
 from rich.table import Table
 
-from rta_service import wiring
 from rta_service.cli.app import app, progress, stdout
 from rta_service.cli.options import (
     AsJson,
     AsOf,
     Columns,
     DataDir,
-    RedisUrl,
     now_ms,
     settings_of,
-    who,
 )
 from rta_service.cli.profiles import date_of
-from rta_service.cli.release import print_json, report_change
-from rta_service.domain.errors import InvalidInput
+from rta_service.cli.release import print_json
 from rta_service.domain.thresholds import DAY_S
-from rta_service.releasing.publishing import Change, publish as publish_release
 from rta_service.scoring.model_file import object_path, read_model
-from rta_service.stores.model_folder import latest_bundles, latest_entries, publish_model
+from rta_service.stores.model_folder import latest_entries
 
 models_app = typer.Typer(help="What a device will do.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
@@ -68,25 +63,6 @@ def train(
         return
     show_training(report.to_json())
     stdout.print(f"wrote {out}; next: rta models publish {out}", markup=False, soft_wrap=True)
-
-
-@models_app.command()
-def publish(
-    folder: Annotated[Path, typer.Argument(help="A folder that `rta models train` wrote.")],
-    data: DataDir = None,
-    redis_url: RedisUrl = None,
-    as_json: AsJson = False,
-) -> None:
-    """Try the newest version of each model out in a process of its own, and let it decide."""
-    settings = settings_of(data, redis_url)
-    found = latest_bundles(folder)
-    if not found:
-        raise InvalidInput("no <name>/<version>/manifest.json in it", str(folder))
-    with wiring.open_shelf(settings) as shelf:
-        refs = tuple(publish_model(bundle, settings.models_folder) for bundle in found)
-        note = "models " + ", ".join(f"{ref.name} {ref.version}" for ref in refs)
-        outcome = publish_release(shelf, Change(models=refs, note=note, who=who()), now_ms())
-    report_change(outcome, as_json=as_json)
 
 
 @models_app.command(name="list")
