@@ -10,7 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rta_service import __version__
-from rta_service.domain.errors import DegradedError, InvalidInput, InvalidRequest, RTAError
+from rta_service.domain.errors import (
+    DegradedError,
+    InvalidInput,
+    InvalidRequest,
+    NotAllowed,
+    RTAError,
+)
 
 EXIT_WRONG_INPUT = 2
 EXIT_FAILED = 3
@@ -70,7 +76,7 @@ def run(command: Callable[[], Any]) -> int:
     """Run the command line and give its exit code; our own errors become one clear line."""
     try:
         command()
-    except (InvalidInput, InvalidRequest) as error:
+    except (InvalidInput, InvalidRequest, NotAllowed) as error:
         stderr.print(
             f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True
         )

@@ -4,6 +4,30 @@ Commands import what only they need when they run: a decision worker is started 
 tree and must not carry DuckDB, and `rta --version` should answer at once.
 """
 
-from rta_service.cli import demo, models, profiles, push, release, serve, strategies, validate
+from rta_service.cli import (
+    demo,
+    models,
+    profiles,
+    push,
+    registry,
+    release,
+    rollout,
+    serve,
+    strategies,
+    tokens,
+    validate,
+)
 
-__all__ = ["demo", "models", "profiles", "push", "release", "serve", "strategies", "validate"]
+__all__ = [
+    "demo",
+    "models",
+    "profiles",
+    "push",
+    "registry",
+    "release",
+    "rollout",
+    "serve",
+    "strategies",
+    "tokens",
+    "validate",
+]

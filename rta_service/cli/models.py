@@ -1,9 +1,8 @@
-"""`rta models`: train the heads, publish them, list what is published."""
+"""`rta models train`: the heads, from a log."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.table import Table
 
@@ -12,15 +11,11 @@ from rta_service.cli.options import (
     AsJson,
     AsOf,
     Columns,
-    DataDir,
     now_ms,
-    settings_of,
 )
 from rta_service.cli.profiles import date_of
 from rta_service.cli.release import print_json
 from rta_service.domain.thresholds import DAY_S
-from rta_service.scoring.model_file import object_path, read_model
-from rta_service.stores.model_folder import latest_entries
 
 models_app = typer.Typer(help="What a device will do.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
@@ -63,24 +58,6 @@ def train(
         return
     show_training(report.to_json())
     stdout.print(f"wrote {out}; next: rta models publish {out}", markup=False, soft_wrap=True)
-
-
-@models_app.command(name="list")
-def list_models(data: DataDir = None, as_json: AsJson = False) -> None:
-    """List the newest version of each published model with its figures."""
-    folder = settings_of(data, None).models_folder
-    hashes = [entry.ref.sha256 for entry in latest_entries(folder)]
-    manifests = [read_model(object_path(folder, sha256), sha256)[0] for sha256 in hashes]
-    if as_json:
-        print_json({"models": [msgspec.to_builtins(m) for m in manifests]})
-        return
-    table = _models_table()
-    for manifest in manifests:
-        seen = manifest.evaluation
-        figures = (f"{seen.auc:.3f}", f"{seen.log_loss:.4f}", f"{seen.pcoc:.3f}")
-        counts = (f"{manifest.rows:,}", f"{manifest.positives:,}")
-        table.add_row(manifest.name, manifest.version, *counts, *figures)
-    stdout.print(table)
 
 
 def _models_table() -> Table:

@@ -1,7 +1,7 @@
 """Options that several subcommands share, and the context they open."""
 
-import getpass
 import os
+import pwd
 from pathlib import Path
 from typing import Annotated
 
@@ -37,10 +37,10 @@ def settings_of(data: Path | None, redis_url: str | None) -> Settings:
 
 
 def who() -> str:
-    """Name the operator for the audit log: the operating system's user."""
+    """Name the operator for the audit log: the operating system's user, whatever $USER says."""
     try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user may have a number only
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:  # a container's user may have a number only
         return f"cli:uid-{os.getuid()}"
 
 

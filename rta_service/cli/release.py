@@ -1,5 +1,6 @@
 """`rta release`: what decides now, what did before, and going back."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,8 @@ from rta_service import wiring
 from rta_service.cli.app import app, stdout
 from rta_service.cli.options import AsJson, DataDir, RedisUrl, Why, now_ms, settings_of, who
 from rta_service.domain.errors import InvalidInput
-from rta_service.domain.release import Release, Staged
+from rta_service.domain.release import ModelRef, Release, Staged
+from rta_service.domain.rollout import MILLION
 from rta_service.releasing.desk import rollback_entry
 
 release_app = typer.Typer(
@@ -68,15 +70,30 @@ def print_releases(releases: list[Release], *, as_json: bool) -> None:
         made = datetime.fromtimestamp(release.created_at_ms // 1000, UTC)
         now = "  (decides now)" if index == 0 else ""
         typer.echo(f"{release.release_id}  {made:%Y-%m-%d %H:%M:%S} UTC{now}")
-        models = ", ".join(f"{m.name} {m.version}" for m in release.models)
-        details = {
-            "snapshot": release.snapshot_id,
-            "strategies": release.strategies_id,
-            "models": models,
-            "note": release.note,
-        }
-        for name, value in details.items():
+        for name, value in _details(release).items():
             typer.echo(f"  {name:<11}{value}")
+
+
+def _details(release: Release) -> dict[str, str]:
+    """Say what a release is made of; what it has none of is left out."""
+    canary = release.canary
+    share = f" for {canary.share_millionths / MILLION:.4%} of people" if canary else ""
+    trials = {
+        "canary": _named(canary.models) + share if canary else "",
+        "shadow": _named(release.shadow),
+        "previous": _named(release.previous),
+    }
+    return {
+        "snapshot": release.snapshot_id,
+        "strategies": release.strategies_id,
+        "live": _named(release.models),
+        **{name: models for name, models in trials.items() if models},
+        "note": release.note,
+    }
+
+
+def _named(refs: Sequence[ModelRef]) -> str:
+    return ", ".join(f"{ref.name} {ref.version}" for ref in refs)
 
 
 def print_json(document: Any) -> None:
