@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import Lock
 from typing import Final, NamedTuple
 
 import msgspec
@@ -30,7 +31,7 @@ from rta_service.stores.trial_store import DAY_MS, Batch, TrialStore
 LINES_A_BATCH: Final = 1_000
 """What is written at once; those before a failure stay taken, and sent again are duplicates."""
 LINE_BYTES: Final = 16_384
-_TRIES: Final = 20
+_TRIES: Final = 50
 _MICROS: Final = 1e6
 
 
@@ -78,6 +79,7 @@ class Outcomes:
         self._shelf = shelf
         self._keys = keys
         self._clock = clock
+        self._turn = Lock()
 
     def take(self, lines: Iterable[bytes], who: str) -> list[Fate]:
         """Take lines and say what became of each; empty lines are passed over.
@@ -100,7 +102,8 @@ class Outcomes:
                 fates[number] = found
             else:
                 read.append(_New(number, _digest(found.id), found))
-        fates |= self._write(shelf, read, who)
+        with self._turn:  # only writers in other processes can then come between
+            fates |= self._write(shelf, read, who)
         return (fates[number] for number, _ in part)
 
     def _write(self, shelf: Shelf, read: Sequence[_New], who: str) -> dict[int, Fate]:
@@ -126,28 +129,23 @@ class Outcomes:
         self, shelf: Shelf, store: TrialStore, trials: Sequence[Trial], new: Sequence[_New]
     ) -> Pairs:
         """Find both models' scores wherever they can be known."""
-        judged = [trial for trial in trials if any(trial.name in one.line.labels for one in new)]
-        if not judged:
-            return {}
-        found = self._kept_pairs(store, judged, new)
-        for trial in judged:
+        found = self._kept_pairs(store, trials, new)
+        for trial in trials:
             found |= _asked_anew(shelf, trial, new)
         return found
 
     def _kept_pairs(
         self, store: TrialStore, trials: Sequence[Trial], new: Sequence[_New]
     ) -> dict[tuple[int, Trial], Pair]:
-        tags = {
-            one.number: self._keys.request_tag(one.line.platform, one.line.request_id)
-            for one in new
-            if one.line.request_id and one.line.features is None
-        }
-        kept = store.pairs(tags.values(), self._clock.now_ms() // DAY_MS)
+        asked = [one for one in new if one.line.request_id and one.line.features is None]
+        tags = [self._keys.request_tag(o.line.platform, o.line.request_id) for o in asked]
+        kept = store.pairs(tags, self._clock.now_ms() // DAY_MS)
         found = {
-            (number, trial): read_pair(kept[tag], trial)
-            for number, tag in tags.items()
+            (one.number, trial): read_pair(kept[tag], trial)
+            for one, tag in zip(asked, tags, strict=True)
             if tag in kept
             for trial in trials
+            if trial.name in one.line.labels
         }
         return {place: pair for place, pair in found.items() if pair is not None}
 
@@ -159,12 +157,12 @@ def _asked_anew(shelf: Shelf, trial: Trial, new: Sequence[_New]) -> dict[tuple[i
         return {}
     rows = np.array([feature_row(one.line) for one in asked])
     try:
-        live, candidate = (
-            shelf.heads.load(shelf.models_folder, ref).probabilities(rows).tolist()
-            for ref in (trial.live, trial.candidate)
-        )
+        heads = [shelf.heads.load(shelf.models_folder, r) for r in (trial.live, trial.candidate)]
     except ModelRefused:
         return {}  # a model this host can't load: its board says so, and the labels still count
+    if any(head.manifest.kind != "probability" for head in heads):
+        return {}
+    live, candidate = (head.probabilities(rows).tolist() for head in heads)
     version = trial.candidate.version
     return {
         (one.number, trial): Pair(

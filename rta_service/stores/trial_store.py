@@ -96,15 +96,14 @@ class TrialStore:
 
     def known(self, ids: Sequence[bytes], today: int) -> list[bool]:
         """Tell which hashed ids were taken before."""
-        found = [False] * len(ids)
         if not ids:
-            return found
+            return []
         with store_errors("looking outcome ids up"):
+            pipeline = self._client.pipeline(transaction=False)
             for day in range(today - OUTCOME_DAYS - 1, today + 2):
-                key = self._key(f"outcome-ids:{day}")
-                members: Any = self._client.smismember(key, list(ids))
-                found = [bool(one) or before for one, before in zip(members, found, strict=True)]
-        return found
+                pipeline.smismember(self._key(f"outcome-ids:{day}"), list(ids))
+            days = pipeline.execute()
+        return [any(one) for one in zip(*days, strict=True)]
 
     def commit(self, after: int, batch: Batch) -> bool:
         """Write a batch that was worked out after `after` others; False if one came between."""

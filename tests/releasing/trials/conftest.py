@@ -1,5 +1,6 @@
 """A release with models on trial in a real store, sampled traffic, and outcomes of known chance."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -327,7 +328,7 @@ def _nulls(row: NDArray[np.float64]) -> Sequence[float | None]:
 
 @pytest.fixture(scope="session")
 def outcome_lines() -> Callable[..., list[bytes]]:
-    return matured
+    return functools.cache(matured)
 
 
 @pytest.fixture(scope="session")
