@@ -73,6 +73,14 @@ class Settings(BaseSettings):
     model_upload_mb: int = Field(default=300, ge=1, le=300)
     """Most megabytes of one uploaded model with all its files."""
 
+    traffic_sample_rate: float = Field(default=1.0 / 64.0, ge=0, le=1)
+    """Share of scored rows that workers keep to compare models on, at most 200 a second each; 0
+    keeps none, and then nothing can be in shadow."""
+    shadow_cpu_share: float = Field(default=0.05, gt=0, le=1)
+    """Of one core, at most, for scoring with models in shadow and canary beside the live ones."""
+    autopilot: bool = False
+    """Whether models on trial are moved by the autopilot, until an admin switches it."""
+
     @property
     def models_folder(self) -> Path:
         """Where published models lie."""
