@@ -23,6 +23,8 @@ from rta_service.scoring.model_file import object_path
 from rta_service.scoring.model_set import load_head
 
 _ROWS: Final = 512
+_ROUNDING: Final = 1e-12
+"""Raw sums are equal to the last bit; the sigmoids of two libraries are not."""
 
 
 def check_models(folder: Path, refs: Sequence[ModelRef], timeout_s: float = 20.0) -> None:
@@ -65,6 +67,7 @@ def check_head(head: Head, place: str) -> None:
     """Score fixed rows; raises ModelRefused unless all values are what the head's kind promises.
 
     A probability lies in [0, 1], calibrated or not; a value is finite, and calibrated not negative.
+    And unless the scorer gives what its arrays say.
     """
     matrix = sample_matrix()
     highest = 1.0 if head.manifest.kind == "probability" else np.finfo(np.float64).max
@@ -76,3 +79,5 @@ def check_head(head: Head, place: str) -> None:
         wrong = values[~((values >= low) & (values <= highest))]
         if len(wrong):
             raise ModelRefused(f"{place}: gives {wrong[0]} as a {words} {head.manifest.kind}")
+    if not np.allclose(raw, head.flat.predict_plainly(matrix), rtol=_ROUNDING, atol=0.0):
+        raise ModelRefused(f"{place}: LightGBM's scores are not those of the validated arrays")

@@ -14,6 +14,7 @@ from rta_service.domain.release import ModelRef
 from rta_service.scoring.calibration import Calibration
 from rta_service.scoring.check import check_head, check_models
 from rta_service.scoring.flat_forest import FlatForest
+from rta_service.scoring.head import Head
 from rta_service.scoring.model_set import load_head
 
 PutModel = Callable[..., ModelRef]
@@ -76,6 +77,18 @@ def test_raw_scores_that_are_no_probabilities_are_refused(
 
     with pytest.raises(ModelRefused, match=r"here: gives .* as a raw probability"):
         check_head(load_head(tmp_path, ref), "here")
+
+
+def test_a_scorer_that_does_not_give_what_its_arrays_say_is_refused(
+    put_model: PutModel, tmp_path: Path, model_forest: FlatForest
+) -> None:
+    other = load_head(tmp_path, put_model())
+    leaves = model_forest.leaf_value.copy()
+    leaves[0] = np.nextafter(leaves[0], 1.0) * 1.001
+    arrays = replace(model_forest, leaf_value=leaves)
+
+    with pytest.raises(ModelRefused, match="here: LightGBM's scores are not those of the"):
+        check_head(Head(other.manifest, other.forest, arrays), "here")
 
 
 def test_a_value_head_may_give_any_amount_but_no_negative_or_infinite_one(
