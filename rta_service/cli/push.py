@@ -188,13 +188,16 @@ def show_verdict(document: Json) -> None:
         markup=False,
         soft_wrap=True,
     )
-    table = Table("gate", "", "figure", "must be", "note")
-    for gate in document["gates"]:
+    table = Table("gate", "", "figure", "must be")
+    table.add_column("note", overflow="fold")
+    reached = [gate for gate in document["gates"] if gate["outcome"] != "not_reached"]
+    for gate in reached:
         figure = "" if gate["figure"] is None else f"{gate['figure']:.6g}"
-        colour = _COLOURS.get(gate["outcome"], "dim")
-        outcome = f"[{colour}]{gate['outcome'].replace('_', ' ')}[/]"
+        outcome = f"[{_COLOURS[gate['outcome']]}]{gate['outcome']}[/]"
         table.add_row(gate["name"], outcome, figure, gate["limit"], _plain(gate["note"]))
     stdout.print(table)
+    if beyond := len(document["gates"]) - len(reached):
+        stdout.print(f"{beyond} later gates were not reached")
     for fault in document["faults"]:
         line = "line {line}, tree {tree}, {field}: {reason}".format(**fault)
         stdout.print(line, markup=False, soft_wrap=True)

@@ -44,7 +44,7 @@ _MAGICS: Final = (b"ustar\x0000", b"ustar  \0")
 _ODD_TYPES: Final = {
     b"1": "a link",
     b"2": "a symbolic link",
-    b"5": "a folder",
+    b"5": "a folder (pack the files themselves: tar -c -C DIR model.txt manifest.json ...)",
     b"x": "a pax record (pack with: tar --format=ustar)",
     b"g": "a pax record (pack with: tar --format=ustar)",
     b"L": "a GNU long name",

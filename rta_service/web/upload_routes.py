@@ -25,7 +25,8 @@ _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 _ARCHIVE: Final = {
     "requestBody": {
         "required": True,
-        "description": "an uncompressed tar of the bundle's files: `tar -c -C DIR .`, or rta push",
+        "description": "an uncompressed tar of the bundle's plain files, by `rta models push` or"
+        " `tar -c -C DIR model.txt manifest.json golden.json evaluation.parquet signature.json`",
         "content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
