@@ -92,7 +92,7 @@ def _name_wrong(
         if read_numbers([value], rule) is not None:
             continue
         place, token = first_wrong(value, rule)
-        reason = f"number {place} is {shown(token)}, not a {rule.kind}"
+        reason = f"number {place} is {shown(token)}, not {rule.kind}"
         faults.add(tree.line_of(name), tree.index, name, reason)
         bad.add(tree.index)
     return bad

@@ -32,7 +32,7 @@ class NumberRule:
 
 
 INTEGERS: Final = NumberRule(
-    kind="integer",
+    kind="an integer",
     dtype=np.int64,
     alphabet=b"-0123456789 ",
     longest=11,
@@ -40,7 +40,7 @@ INTEGERS: Final = NumberRule(
     decoder=msgspec.json.Decoder(list[int]),
 )
 DECIMALS: Final = NumberRule(
-    kind="finite number",
+    kind="a finite number",
     dtype=np.float64,
     alphabet=b"+-.0123456789e ",
     longest=32,
