@@ -108,7 +108,7 @@ def test_a_child_that_hangs_is_killed_when_its_time_is_over(
     with pytest.raises(ProcessEnded, match=r"still busy after 2 s, and killed"):
         process.call(CHECK_OBJECT, hanging, 2)
 
-    assert time.monotonic() - begun_s < 4
+    assert time.monotonic() - begun_s < 10
     assert not Path(f"/proc/{pid}").exists()
 
 
