@@ -23,6 +23,9 @@ SMALLEST: Final = 1e-6
 MIN_KNOT_POSITIVES: Final = 50
 """A rate from 50 positives is known to about 14 %; fewer would calibrate to noise."""
 
+MIN_KNOT_ROWS: Final = 200
+"""A mean of 200 amounts that spread as much as their mean is known to about 7 %."""
+
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Knots of a monotone map from raw prediction `x` to calibrated prediction `y`."""
@@ -60,6 +63,25 @@ def fit_calibration(
     rate = np.maximum.accumulate(np.add.reduceat(hits, first) / rows)
     y = np.clip(rate, SMALLEST, 1.0 - SMALLEST)
     return _with_ends(x, y, float(scores[-1]))
+
+
+def fit_mean_calibration(
+    raw: FloatColumn, amounts: FloatColumn, min_rows: int = MIN_KNOT_ROWS
+) -> Calibration:
+    """Fit the map from raw predictions to mean amounts, both [n], n >= 1, amounts positive.
+
+    Blocks are joined until each has `min_rows`. Beyond the first and the last knot it stays level:
+    a mean of few amounts is no ground to promise more.
+    """
+    scores, codes, counts = np.unique(raw, return_inverse=True, return_counts=True)
+    sums = np.bincount(codes, weights=amounts)
+    starts = isotonic_regression(sums / counts, weights=counts).blocks[:-1]
+    ends = _joined_ends(np.add.reduceat(counts, starts).astype(np.float64), min_rows)
+    first = starts[np.concatenate(([0], ends[:-1] + 1))]
+    rows = np.add.reduceat(counts, first)
+    x = np.add.reduceat(scores * counts, first) / rows
+    y = np.maximum.accumulate(np.add.reduceat(sums, first) / rows)
+    return Calibration(tuple(x.tolist()), tuple(y.tolist()))
 
 
 def _joined_ends(block_hits: FloatColumn, min_positives: int) -> NDArray[np.int64]:

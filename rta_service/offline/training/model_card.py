@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 
 from rta_service.domain.thresholds import DAY_S
-from rta_service.offline.training.cuts import Part
-from rta_service.offline.training.fit import Fitted
+from rta_service.offline.training.growing import gains
+from rta_service.offline.training.head_training import Fitted
 from rta_service.scoring.manifest import ModelManifest
 
 _GROUPS: Final = 10
@@ -50,18 +50,20 @@ calibration saw:
 """
 
 
-def write_card(manifest: ModelManifest, fitted: Fitted, evaluate: Part, remarks: str) -> str:
-    """Write the card in Markdown; `remarks` is a sentence or more on choices made in training."""
+def write_card(manifest: ModelManifest, fitted: Fitted, remarks: tuple[str, ...]) -> str:
+    """Write the card in Markdown; `remarks` are sentences on choices made in training."""
     return _TEMPLATE.format(
         m=manifest,
         found=manifest.evaluation,
-        trees=fitted.trees,
+        trees=fitted.choices.trees,
         days=manifest.window_s / DAY_S,
         first=_day(manifest.trained_from_s),
         last=_day(manifest.trained_to_s),
-        remarks=remarks or "No choices were made in training.",
-        tenths="\n".join(_tenths(fitted, evaluate)),
-        top="\n".join(f"- {name}: {share:.1%}" for name, share in _top(fitted.gains)),
+        remarks=" ".join(fitted.choices.remarks + remarks),
+        tenths="\n".join(_tenths(fitted)),
+        top="\n".join(
+            f"- {name}: {share:.1%}" for name, share in _top(gains(fitted.grown.booster))
+        ),
     )
 
 
@@ -69,13 +71,13 @@ def _day(instant_s: int) -> str:
     return datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%d")
 
 
-def _tenths(fitted: Fitted, evaluate: Part) -> list[str]:
+def _tenths(fitted: Fitted) -> list[str]:
     """Give one table line per tenth of the rows in the order of their predictions."""
     order = np.argsort(fitted.predictions, kind="stable")
     groups = np.array_split(order, min(_GROUPS, len(order)))
     return [
         f"| {place} | {len(group):,} | {fitted.predictions[group].mean():.4f}"
-        f" | {evaluate.labels[group].mean():.4f} |"
+        f" | {fitted.rows.labels[group].mean():.4f} |"
         for place, group in enumerate(groups, 1)
     ]
 

@@ -1,37 +1,31 @@
-"""From a behaviour log to published models: the steps of `rta models train`, in order."""
+"""From a behaviour log to models to publish: the steps of `rta models train`, in order."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
-import lightgbm
 import numpy as np
 from rich.progress import Progress
 
 from rta_service.domain.errors import InvalidInput
-from rta_service.domain.funnel import DEFAULT_FUNNEL, REGISTER, TRADE, Step
-from rta_service.domain.strategy import Goal, OptimisedEvent
-from rta_service.features import FEATURE_NAMES, FEATURE_SET_ID
-from rta_service.offline.events import LogOptions, clean_log
+from rta_service.domain.funnel import REGISTER, TRADE, HeadSpec
+from rta_service.offline.events import CleanLog, LogOptions, clean_log
+from rta_service.offline.training.bundles import Bundle, write_bundle
 from rta_service.offline.training.cuts import Cuts, Parts, choose_cuts, split
-from rta_service.offline.training.dataset import Dataset, DatasetOptions, HeadRows, read_dataset
-from rta_service.offline.training.fit import Chance, Fitted, fit_head
-from rta_service.offline.training.model_card import write_card
+from rta_service.offline.training.dataset import Dataset, HeadRows
+from rta_service.offline.training.funnel_file import Funnel
+from rta_service.offline.training.growing import Chance
+from rta_service.offline.training.head_training import Fitted, HeadOptions, HeadTask, train_head
+from rta_service.offline.training.progress import HeadBars
+from rta_service.offline.training.reading import DatasetOptions, read_dataset
 from rta_service.offline.training.report import HeadReport, TrainReport
-from rta_service.scoring.manifest import ModelManifest, write_model
+from rta_service.offline.training.tuning import require_optuna
+from rta_service.scoring.manifest import ModelManifest
 from rta_service.scoring.metrics import log_loss
 from rta_service.scoring.model_set import TRADE_GIVEN_REGISTER
 
-HEADS: Final = {
-    spec.name: (Goal(spec.goal), OptimisedEvent(spec.given)) for spec in DEFAULT_FUNNEL[:5]
-}
 _REQUIRED: Final = (REGISTER, TRADE)
-MAX_CONTEXTS: Final = 64
-"""Kinds of request kept in a manifest: three platforms, four systems and five placements fit."""
-
 _UNSURE: Final = 0.01
 """Ratios reach 1; without this, one wrong certainty would decide the comparison."""
 
@@ -42,12 +36,14 @@ class TrainOptions:
 
     log: LogOptions = field(default_factory=LogOptions)
     dataset: DatasetOptions = field(default_factory=DatasetOptions)
+    funnel: Funnel = field(default_factory=Funnel)
+    heads: HeadOptions = field(default_factory=HeadOptions)
     min_rows: int = 500
     """Clicks with a known outcome that `register` and `trade` need."""
     min_positives: int = 50
     """Of those, how many must have led to the goal."""
     min_positives_given: int = 200
-    """Positives from which the heads given activation or registration are trained."""
+    """Positives from which all other heads are trained."""
     seed: int = 7
     num_threads: int = 0
     """0 means one for few rows, else as many as OpenMP finds."""
@@ -65,86 +61,92 @@ def train_models(
     Needs no keys: rows are joined by person inside the log, and no id leaves it. Raises
     InvalidInput for a log that can't be read or holds too few clicks or goals.
     """
+    if options.heads.tune_s > 0.0:
+        require_optuna()
+    heads = options.funnel.heads
     progress = progress or Progress(disable=True)
-    task = progress.add_task("reading the log", total=2 + len(HEADS))
+    task = progress.add_task("reading the log", total=3 + len(heads))
     log = clean_log(source, replace(options.log, now_ms=options.log.now_ms or now_ms))
     try:
         progress.update(task, advance=1, description="rebuilding records as of each impression")
-        dataset = read_dataset(log, options.dataset)
+        dataset = read_dataset(log, options.dataset, heads)
     finally:
         log.close()
-    run = _Training(dataset, options, now_ms, str(source))
-    for name in HEADS:
-        progress.update(task, advance=1, description=f"training {name}")
-        run.train(name)
-    for name, model in run.models.items():
-        write_model(out, model.fitted.text, run.card(name), model.manifest)
+    run = _Training(dataset, options, str(source), progress)
+    for spec in heads:
+        progress.update(task, advance=1, description=f"training {spec.name}")
+        run.train(spec)
+    progress.update(task, advance=1, description="writing bundles and cards")
+    for name, bundle in run.bundles.items():
+        run.manifests[name] = write_bundle(out, bundle, now_ms)
     progress.update(task, advance=1, description="models trained")
-    return TrainReport(
-        heads=run.reports(),
-        unattributed=dataset.unattributed,
-        sampled_share=dataset.sampled_share,
-        skipped=log.skipped,
-        rejected=log.rejected,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    manifest: ModelManifest
-    fitted: Fitted
-    parts: Parts
-    remarks: str
+    return run.report(log)
 
 
 class _Training:
-    """One run over a dataset: heads in the order of HEADS, later ones compared with earlier."""
+    """One run over a dataset: heads in the funnel's order, later ones compared with earlier."""
 
-    def __init__(self, dataset: Dataset, options: TrainOptions, now_ms: int, place: str) -> None:
+    def __init__(
+        self, dataset: Dataset, options: TrainOptions, place: str, progress: Progress
+    ) -> None:
+        self.dataset = dataset
         self.options = options
-        self.now_ms = now_ms
         self.place = place
-        self.rows = {name: dataset.head_rows(*asked) for name, asked in HEADS.items()}
-        self.models: dict[str, _Model] = {}
+        self.progress = progress
+        self.chance = Chance(options.seed, options.num_threads)
+        specs = {spec.name: spec for spec in options.funnel.heads}
+        self.rows = {name: dataset.head_rows(spec) for name, spec in specs.items()}
+        self.bundles: dict[str, Bundle] = {}
+        self.manifests: dict[str, ModelManifest] = {}
         self.reasons: dict[str, str] = {}
         for name in _REQUIRED:
             self._require(name)
         self.cuts: Cuts = choose_cuts(self._last_to_mature())
 
-    def train(self, name: str) -> None:
+    def train(self, spec: HeadSpec) -> None:
         """Train one head, or note why the log can't feed it."""
-        rows = self.rows[name]
-        parts = split(rows, self.cuts)
-        reason = self._reason_against(name, parts)
+        name = spec.name
+        reason = self._reason_against(name, split(self.rows[name], self.cuts))
         if reason and name in _REQUIRED:
             raise InvalidInput(f"can't train {name}: {reason}", self.place)
         if reason:
             self.reasons[name] = reason
             return
-        fitted = fit_head(parts, Chance(self.options.seed, self.options.num_threads))
-        prefer, remarks = self._preference(name, fitted, parts)
-        manifest = self._manifest(name, fitted, prefer)
-        self.models[name] = _Model(manifest, fitted, parts, remarks)
+        task = HeadTask(
+            spec,
+            self.rows[name],
+            self.dataset.fresh_rows(spec),
+            self.dataset.end_s,
+            dict(self.options.funnel.monotone.get(name, {})),
+        )
+        bars = HeadBars(self.progress, name)
+        fitted = train_head(task, self.cuts, self.options.heads, self.chance, bars)
+        bars.done()
+        prefer, told = self._preference(name, fitted)
+        self.bundles[name] = Bundle(spec, self.rows[name], fitted, self.options.seed, prefer, told)
 
-    def card(self, name: str) -> str:
-        """Write a trained head's card."""
-        model = self.models[name]
-        return write_card(model.manifest, model.fitted, model.parts.evaluate, model.remarks)
-
-    def reports(self) -> dict[str, HeadReport]:
+    def report(self, log: CleanLog) -> TrainReport:
         """Tell what became of every head."""
-        return {
-            name: HeadReport(
-                self.models[name].manifest if name in self.models else None,
-                dict(rows.dropped),
-                self.reasons.get(name, ""),
-            )
-            for name, rows in self.rows.items()
-        }
+        return TrainReport(
+            heads={
+                name: HeadReport(
+                    self.manifests.get(name),
+                    dict(rows.dropped),
+                    self.reasons.get(name, ""),
+                    self.bundles[name].fitted.choices if name in self.bundles else None,
+                )
+                for name, rows in self.rows.items()
+            },
+            unattributed=self.dataset.unattributed,
+            sampled_share=self.dataset.sampled_share,
+            exposures_share=self.dataset.exposures_share,
+            skipped=log.skipped,
+            rejected=log.rejected,
+        )
 
     def _require(self, name: str) -> None:
         rows, needed = self.rows[name], self.options
-        found, positives = len(rows.labels), int(np.count_nonzero(rows.labels))
+        found, positives = len(rows), rows.positives
         if found < needed.min_rows or positives < needed.min_positives:
             raise InvalidInput(
                 f"can't train {name}: {found:,} clicks with a known outcome ({_list(rows.dropped)}"
@@ -159,74 +161,36 @@ class _Training:
 
     def _reason_against(self, name: str, parts: Parts) -> str:
         """Say why a head can't be trained, or give nothing."""
-        positives = int(np.count_nonzero(self.rows[name].labels))
-        if name not in _REQUIRED and positives < self.options.min_positives_given:
-            return f"{positives} positives, {self.options.min_positives_given} are needed"
+        positives, needed = self.rows[name].positives, self.options.min_positives_given
+        if name not in _REQUIRED and positives < needed:
+            return f"{positives} positives, {needed} are needed"
         for use, part in zip(parts._fields, parts, strict=True):
-            if not 0 < part.positives < len(part.labels):
-                return f"{part.positives} positives in {len(part.labels)} rows to {use}"
+            if part.is_value:
+                if len(np.unique(part.labels)) <= 1:
+                    return f"{len(part)} trades, of no two amounts, to {use}"
+            elif not 0 < part.positives < len(part):
+                return f"{part.positives} positives in {len(part)} rows to {use}"
         return ""
 
     def _preference(
-        self, name: str, fitted: Fitted, parts: Parts
-    ) -> tuple[Literal["head", "ratio"], str]:
+        self, name: str, fitted: Fitted
+    ) -> tuple[Literal["head", "ratio"], tuple[str, ...]]:
         """For trade given register: is this head or the ratio of the click heads less surprised?
 
         Both are asked about the same registrations of the evaluation time, with the record as of
         the click before them, which is what the service knows when it must answer.
         """
-        if name != TRADE_GIVEN_REGISTER:
-            return "head", ""
+        if name != TRADE_GIVEN_REGISTER or not {*_REQUIRED} <= self.bundles.keys():
+            return "head", ()
         trade, register = (
-            self.models[head].fitted.probabilities(parts.evaluate.matrix)
-            for head in (TRADE, REGISTER)
+            self.bundles[head].fitted.predict(fitted.rows.matrix) for head in (TRADE, REGISTER)
         )
         ratio, head = (
-            log_loss(parts.evaluate.labels, np.clip(values, _UNSURE, 1.0 - _UNSURE))
+            log_loss(fitted.rows.labels, np.clip(values, _UNSURE, 1.0 - _UNSURE))
             for values in (trade / register, fitted.predictions)
         )
         told = f"Log loss of this head {head:.4f}, of the ratio trade / register {ratio:.4f}."
-        return ("head" if head <= ratio else "ratio"), told
-
-    def _manifest(
-        self, name: str, fitted: Fitted, prefer: Literal["head", "ratio"]
-    ) -> ModelManifest:
-        rows = self.rows[name]
-        goal, given = HEADS[name]
-        digest = hashlib.sha256(fitted.text).hexdigest()
-        trained_to_s = int(rows.as_of_s[-1])
-        return ModelManifest(
-            name=name,
-            version=f"v{datetime.fromtimestamp(trained_to_s, UTC):%Y%m%d}-{digest[:8]}",
-            goal=Step(goal),
-            given=Step(given),
-            feature_set_id=FEATURE_SET_ID,
-            feature_names=FEATURE_NAMES,
-            window_s=self.options.dataset.window_s(goal),
-            trained_from_s=int(rows.as_of_s[0]),
-            trained_to_s=trained_to_s,
-            rows=len(rows.labels),
-            positives=int(np.count_nonzero(rows.labels)),
-            evaluation=fitted.evaluation,
-            sha256=digest,
-            calibration=fitted.calibration,
-            seed=self.options.seed,
-            lightgbm_version=lightgbm.__version__,
-            created_at_ms=self.now_ms,
-            prefer=prefer,
-            contexts=_contexts(rows),
-        )
-
-
-def _contexts(rows: HeadRows) -> tuple[tuple[int, int, int, float], ...]:
-    """Count what the rows' requests looked like, the commonest first."""
-    columns = [FEATURE_NAMES.index(name) for name in ("platform", "os", "placement")]
-    seen, counts = np.unique(rows.matrix[:, columns].astype(int), axis=0, return_counts=True)
-    commonest = np.argsort(-counts, kind="stable")[:MAX_CONTEXTS]
-    return tuple(
-        (int(seen[i, 0]), int(seen[i, 1]), int(seen[i, 2]), float(counts[i] / counts.sum()))
-        for i in commonest
-    )
+        return ("head" if head <= ratio else "ratio"), (told,)
 
 
 def _list(counts: Mapping[str, int]) -> str:
