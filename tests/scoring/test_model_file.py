@@ -242,3 +242,13 @@ def test_the_header_says_all_that_the_arrays_do_not(sound: bytes) -> None:
     header = msgspec.json.decode(header_of(sound), type=Header)
 
     assert [stored.name for stored in header.arrays] == ARRAYS
+
+
+def test_the_file_is_mapped_read_only_and_its_pages_are_shared(sound: bytes, folder: Path) -> None:
+    path, sha256 = written(folder, sound)
+    mapped = read_model(path, sha256)
+
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if sha256 in line]
+
+    assert [line.split()[1] for line in lines] == ["r--s"]
+    assert mapped[1].trees == 2
