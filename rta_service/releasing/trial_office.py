@@ -13,7 +13,7 @@ from rta_service.domain.access import Actor
 from rta_service.domain.clock import Clock
 from rta_service.domain.errors import RTAError
 from rta_service.domain.release import Release
-from rta_service.releasing.autopilot_run import PERIOD_S, Autopilot, Mover, Rules, Status, Switch
+from rta_service.releasing.autopilot_run import PERIOD_S, Autopilot, Status, Switch
 from rta_service.releasing.background import Background, Pace
 from rta_service.releasing.outcome_lines import Fate
 from rta_service.releasing.outcomes import Outcomes, read_lines
@@ -36,15 +36,13 @@ class Habits(NamedTuple):
     """Names this host's control process among all that share the store."""
     cpu_share: float
     """Of one core, at most, for shadow scoring."""
-    autopilot: bool = False
-    """Whether the autopilot is on until somebody switches it."""
 
 
 class Parts(NamedTuple):
     """What an office is given."""
 
     shelf: Callable[[], Shelf]
-    mover: Mover
+    pilot: Autopilot
     keys: KeyRing
     clock: Clock
     telemetry: Telemetry
@@ -110,10 +108,8 @@ def open_office(parts: Parts, habits: Habits) -> TrialOffice:
         ShadowLedger(lambda: TrialStore(shelf().client, shelf().namespace), habits.place, clock),
         Showing(parts.telemetry),
     )
-    rules = Rules(habits.place, habits.autopilot)
-    pilot = Autopilot(shelf, parts.mover, clock, rules)
     outcomes = Outcomes(shelf, parts.keys, clock)
-    return TrialOffice(board, pilot, outcomes, habits.cpu_share, parts.failed)
+    return TrialOffice(board, parts.pilot, outcomes, habits.cpu_share, parts.failed)
 
 
 class Showing:

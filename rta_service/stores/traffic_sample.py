@@ -322,12 +322,15 @@ def _is_ours(path: Path, rows: int) -> bool:
 
 
 def _create(path: Path, rows: int) -> None:
-    """Make an empty ring appear whole, for nobody but this user: a reader may come at any time."""
+    """Make an empty ring appear whole, for nobody but this user: a reader may come at any time.
+
+    Zeros are written, or a full disk would end the process at the first row instead of here.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(_HEADER.pack(_MAGIC, _ROW_BYTES, rows, _SLOTS, _SLOT_BYTES))
-        file.truncate(_FIRST_ROW + rows * _ROW_BYTES)
+        file.write(bytes(_FIRST_ROW - _HEADER.size + rows * _ROW_BYTES))
     unfinished.replace(path)

@@ -1,5 +1,7 @@
 """Which scored rows of a worker's traffic are kept for comparison, after their answers are out."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from rta_service.device_key import KeyRing
@@ -17,6 +19,7 @@ from rta_service.stores.traffic_sample import (
     LineUp,
     SampledRow,
     SampleWriter,
+    ring_path,
 )
 
 MOST_PER_S: Final = 200
@@ -30,18 +33,32 @@ class Taking(NamedTuple):
 
     rate: float
     """Share of all scored rows: 0 keeps none, 1 keeps each."""
-    worker: int = 0
-    workers: int = 1
+    worker: int
+    workers: int
     """Of this host: each counts only its own share of people, so that none is counted twice."""
+    failed: Callable[[str], None]
+    """Counts a row that could not be kept."""
+
+
+def open_ring(run_dir: Path, process: str, taking: Taking) -> SampleWriter | None:
+    """Open a worker's ring; None, and counted, where the disk does not allow one."""
+    try:
+        return SampleWriter(ring_path(run_dir, process))
+    except OSError:
+        taking.failed("sample")
+        return None
 
 
 class TrafficSampler:
     """Keeps every n-th scored row of a worker, at most MOST_PER_S in a second."""
 
-    def __init__(self, writer: SampleWriter, taking: Taking, keys: KeyRing, clock: Clock) -> None:
+    def __init__(
+        self, writer: SampleWriter | None, taking: Taking, keys: KeyRing, clock: Clock
+    ) -> None:
         self._writer = writer
         self._taking = taking
-        self._stride = round(1.0 / taking.rate) if taking.rate > 0.0 else 0
+        wanted = writer is not None and taking.rate > 0.0
+        self._stride = round(1.0 / taking.rate) if wanted else 0
         self._keys = keys
         self._clock = clock
         self._next = 0
@@ -61,7 +78,7 @@ class TrafficSampler:
             one = scored[self._next]
             self._next += self._stride
             if self._may_take():
-                self._write(requests[one.row], one, outcome.decisions[one.row], latency_us)
+                self._keep(requests[one.row], one, outcome.decisions[one.row], latency_us)
         self._next -= len(scored)
 
     def _may_take(self) -> bool:
@@ -71,7 +88,15 @@ class TrafficSampler:
         self._left -= 1
         return self._left >= 0
 
+    def _keep(self, request: AdRequest, one: Scored, decision: Decision, latency_us: int) -> None:
+        try:
+            self._write(request, one, decision, latency_us)
+        except Exception:  # noqa: BLE001 - a sample must never be felt by the requests; counted
+            self._taking.failed("sample")
+
     def _write(self, request: AdRequest, one: Scored, decision: Decision, latency_us: int) -> None:
+        if self._writer is None:
+            return
         line_up = self._line_up(one, decision.versions)
         row = one.candidate
         name = request.request_id

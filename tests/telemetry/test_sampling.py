@@ -19,12 +19,10 @@ from rta_service.stores.traffic_sample import (
     FLAG_CANARY,
     FLAG_FIRST_MET,
     FLAG_PARTICIPATED,
-    SampleWriter,
     TrafficSample,
     read_sample,
-    ring_path,
 )
-from rta_service.telemetry.sampling import MOST_PER_S, Taking, TrafficSampler
+from rta_service.telemetry.sampling import MOST_PER_S, Taking, TrafficSampler, open_ring
 
 KEYS = KeyRing(b"pepper-of-16-bytes", b"experiment-of-16-b")
 INFO = load_adapters()["json"].info
@@ -33,6 +31,13 @@ VERSIONS = {
     for arm in Arm
 }
 RECORD = pack_columns({"orders": np.array([2])}).tobytes()
+
+
+FAILED: list[str] = []
+
+
+def taking(rate: float, worker: int = 0, workers: int = 1) -> Taking:
+    return Taking(rate, worker, workers, FAILED.append)
 
 
 @dataclass
@@ -55,7 +60,7 @@ class Worker:
     clock: FakeClock
 
     def __post_init__(self) -> None:
-        writer = SampleWriter(ring_path(self.folder, f"decision-{self.taking.worker}"))
+        writer = open_ring(self.folder, f"decision-{self.taking.worker}", self.taking)
         self.sampler = TrafficSampler(writer, self.taking, KEYS, self.clock)
 
     def decide(self, *people: int, arm: Arm = Arm.LIVE, release: str = "r1") -> None:
@@ -84,7 +89,7 @@ class Worker:
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Worker:
-    return Worker(tmp_path, Taking(1.0), FakeClock())
+    return Worker(tmp_path, taking(1.0), FakeClock())
 
 
 def test_a_kept_row_says_all_that_a_comparison_needs(worker: Worker) -> None:
@@ -103,7 +108,7 @@ def test_a_kept_row_says_all_that_a_comparison_needs(worker: Worker) -> None:
 
 
 def test_every_nth_row_is_kept_whatever_the_batches(tmp_path: Path) -> None:
-    worker = Worker(tmp_path, Taking(1 / 4), FakeClock())
+    worker = Worker(tmp_path, taking(1 / 4), FakeClock())
     for first, end in ((0, 1), (1, 3), (3, 3), (3, 12), (12, 13)):
         worker.decide(*range(first, end))
 
@@ -114,7 +119,7 @@ def test_every_nth_row_is_kept_whatever_the_batches(tmp_path: Path) -> None:
 
 def test_a_second_has_a_bound_and_a_rate_of_0_keeps_nothing(tmp_path: Path) -> None:
     busy, off = (
-        Worker(tmp_path / name, Taking(r), FakeClock()) for name, r in (("a", 1), ("b", 0))
+        Worker(tmp_path / name, taking(r), FakeClock()) for name, r in (("a", 1), ("b", 0))
     )
     for worker in (busy, off):
         worker.decide(*range(MOST_PER_S + 50))
@@ -137,9 +142,28 @@ def test_a_person_is_met_once_in_a_release(worker: Worker) -> None:
 
 def test_workers_share_the_people_out_so_that_none_is_counted_twice(tmp_path: Path) -> None:
     for index in range(3):
-        Worker(tmp_path, Taking(1.0, index, 3), FakeClock()).decide(*range(30))
+        Worker(tmp_path, taking(1.0, index, 3), FakeClock()).decide(*range(30))
 
     assert read_sample(tmp_path, 1_000).has(FLAG_FIRST_MET).sum() == 30
+
+
+def test_a_ring_that_cannot_be_made_costs_the_sample_and_nothing_else(tmp_path: Path) -> None:
+    FAILED.clear()
+    (tmp_path / "file").write_text("in the way")
+    worker = Worker(tmp_path / "file", taking(1.0), FakeClock())
+
+    worker.decide(1, 2)
+
+    assert FAILED == ["sample"]
+
+
+def test_a_row_that_cannot_be_kept_is_counted_and_the_next_one_is_kept(worker: Worker) -> None:
+    FAILED.clear()
+    worker.decide(1, release="r" * 3_000)
+    worker.decide(2)
+
+    assert FAILED == ["sample"]
+    assert len(worker.sample()) == 1
 
 
 def test_a_request_without_a_name_has_no_tag(worker: Worker) -> None:
@@ -161,7 +185,7 @@ def test_a_kept_row_costs_less_than_50_microseconds_and_another_almost_nothing(
 ) -> None:
     cost = {}
     for name, rate in (("all", 1.0), ("some", 1 / 64)):
-        worker = Worker(tmp_path / name, Taking(rate), FakeClock())
+        worker = Worker(tmp_path / name, taking(rate), FakeClock())
         started = time.perf_counter()
         for second in range(50):
             worker.clock.second = float(second)
