@@ -15,7 +15,6 @@ from rta_service.cli.options import (
 )
 from rta_service.cli.profiles import date_of
 from rta_service.cli.release import print_json
-from rta_service.domain.thresholds import DAY_S
 
 models_app = typer.Typer(help="What a device will do.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
@@ -27,28 +26,39 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder to write <name>/<version>/ into.")] = Path(
         "models"
     ),
+    funnel: Annotated[
+        Path | None,
+        typer.Option(
+            help="Which heads to train, their windows and monotone constraints (TOML); without"
+            " it, the default ones."
+        ),
+    ] = None,
     columns: Columns = None,
     as_of: AsOf = None,
-    register_window_days: Annotated[
-        float, typer.Option(min=0.1, help="How long after a click a registration counts.")
-    ] = 7,
-    trade_window_days: Annotated[
-        float, typer.Option(min=0.1, help="How long after a click a trade counts.")
-    ] = 14,
+    tune: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Seconds to search for better parameters, for each head; needs rta-service[tune].",
+        ),
+    ] = 0.0,
+    no_delayed: Annotated[
+        bool,
+        typer.Option("--no-delayed", help="Never learn from rows whose window is not over."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Same seed, same log: same models.")] = 7,
     as_json: AsJson = False,
 ) -> None:
-    """Train register and trade, and the heads given activation and registration."""
+    """Train the heads of a funnel and write them as bundles with golden vectors and cards."""
     from rta_service.offline.events import LogOptions
-    from rta_service.offline.training.dataset import DatasetOptions
+    from rta_service.offline.training.funnel_file import Funnel, read_funnel
+    from rta_service.offline.training.head_training import HeadOptions
     from rta_service.offline.training.train import TrainOptions, train_models
 
     options = TrainOptions(
         log=LogOptions(columns=columns, as_of=date_of(as_of)),
-        dataset=DatasetOptions(
-            register_window_s=round(register_window_days * DAY_S),
-            trade_window_s=round(trade_window_days * DAY_S),
-        ),
+        funnel=read_funnel(funnel) if funnel else Funnel(),
+        heads=HeadOptions(delayed=not no_delayed, tune_s=tune),
         seed=seed,
     )
     with progress(quiet=as_json) as bars:
@@ -57,27 +67,42 @@ def train(
         print_json(report.to_json())
         return
     show_training(report.to_json())
-    stdout.print(f"wrote {out}; next: rta models publish {out}", markup=False, soft_wrap=True)
+    stdout.print(
+        f"wrote {out}, with a card.html beside each model; next: rta models publish {out}, or push"
+        " to a running service",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
-def _models_table() -> Table:
-    table = Table()
-    for name in ("model", "version"):
-        table.add_column(name, overflow="fold")
-    for name in ("rows", "positives", "AUC", "log loss", "PCOC"):
-        table.add_column(name, justify="right")
-    return table
+_COLUMNS = ("rows", "positives", "AUC", "log loss", "PCOC", "trees", "fresh rows")
 
 
 def show_training(document: dict[str, Any]) -> None:
     """Print what became of every head."""
-    table = _models_table()
+    table = Table()
+    for name in ("model", "version"):
+        table.add_column(name, overflow="fold")
+    for name in _COLUMNS:
+        table.add_column(name, justify="right")
+    for name, head in document["heads"].items():
+        if head["trained"]:
+            table.add_row(name, head["version"], *_figures(head))
+    stdout.print(table)
     for name, head in document["heads"].items():
         if not head["trained"]:
-            table.add_row(name, f"not trained: {head['reason']}")
-            continue
-        seen = head["evaluation"]
-        figures = (f"{seen['auc']:.3f}", f"{seen['log_loss']:.4f}", f"{seen['pcoc']:.3f}")
-        counts = (f"{head['rows']:,}", f"{head['positives']:,}")
-        table.add_row(name, head["version"], *counts, *figures)
-    stdout.print(table)
+            stdout.print(f"{name} was not trained: {head['reason']}", markup=False, soft_wrap=True)
+
+
+def _figures(head: dict[str, Any]) -> tuple[str, ...]:
+    seen, choices = head["evaluation"], head["choices"]
+    delayed = choices["delayed"]
+    return (
+        f"{head['rows']:,}",
+        f"{head['positives']:,}",
+        f"{seen['auc']:.3f}",
+        f"{seen['log_loss']:.4f}",
+        f"{seen['pcoc']:.3f}",
+        str(choices["trees"]),
+        f"{delayed['used_rows']:,}" if delayed else "-",
+    )
