@@ -10,6 +10,7 @@ from rta_service.domain.rollout import exchange
 from rta_service.online.strategy_file import parse
 from rta_service.releasing.activation import Patience, activate
 from rta_service.releasing.shelf import Shelf, snapshot_of
+from rta_service.stores.model_folder import mark_was_live
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,10 @@ def publish(
         if parts.missing:
             return parts
     entry = AuditEntry(now_ms, change.who, "publish", change.note or _named(change), change.why)
-    return activate(shelf, _draft(current, parts, change, now_ms), entry, patience)
+    release = activate(shelf, _draft(current, parts, change, now_ms), entry, patience)
+    if current is None or change.models is not None:
+        mark_was_live(shelf.models_folder, release.models, now_ms)
+    return release
 
 
 def _draft(current: Release | None, parts: Staged, change: Change, now_ms: int) -> Release:

@@ -8,7 +8,8 @@ from rta_service.domain.errors import ModelRefused, UnknownName
 from rta_service.domain.release import ModelRef, Release
 from rta_service.domain.rollout import MILLION, Phase, phase_of
 from rta_service.releasing.verdicts import is_plain
-from rta_service.scoring.manifest import ModelManifest, read_manifest
+from rta_service.scoring.manifest import MANIFEST, ModelManifest, read_manifest
+from rta_service.scoring.model_file import object_path, read_model
 from rta_service.stores.model_folder import Entry, bundle_path, find_entry, latest_entries
 
 
@@ -34,8 +35,10 @@ def refs_of(folder: Path, models: Sequence[tuple[str, str]]) -> tuple[ModelRef, 
 def state_of(folder: Path, entry: Entry, release: Release | None) -> ModelState:
     """Say where a version stands and how it did."""
     phase = phase_of(release, entry.ref, was_live=entry.was_live_ms > 0)
-    manifest = _manifest(folder, entry)
-    seen = manifest.evaluation if manifest else None
+    try:
+        seen = manifest_of(folder, entry).evaluation
+    except ModelRefused:  # of another feature set, or damaged: it is listed all the same
+        seen = None
     return ModelState(
         entry.ref.name,
         entry.ref.version,
@@ -51,11 +54,12 @@ def state_of(folder: Path, entry: Entry, release: Release | None) -> ModelState:
     )
 
 
-def _manifest(folder: Path, entry: Entry) -> ModelManifest | None:
-    try:
-        return read_manifest(bundle_path(folder, entry.ref))
-    except ModelRefused:
-        return None
+def manifest_of(folder: Path, entry: Entry) -> ModelManifest:
+    """Give a version's manifest: as it came, or where that is gone, as it is served."""
+    bundle = bundle_path(folder, entry.ref)
+    if (bundle / MANIFEST).is_file():
+        return read_manifest(bundle)
+    return read_model(object_path(folder, entry.ref.sha256), entry.ref.sha256)[0]
 
 
 def _share(phase: Phase, ref: ModelRef, release: Release | None) -> int:

@@ -16,12 +16,11 @@ from rta_service.domain.release import SCHEMA, ModelRef, Release
 from rta_service.domain.rollout import MILLION, Action
 from rta_service.releasing.activation import Patience, activate, activate_at_once
 from rta_service.releasing.comparing import compare_versions
-from rta_service.releasing.registry import find_version, refs_of, state_of
+from rta_service.releasing.registry import find_version, manifest_of, refs_of, state_of
 from rta_service.releasing.shelf import Shelf
 from rta_service.releasing.verdicts import read_verdicts
-from rta_service.scoring.manifest import read_manifest
 from rta_service.stores.approvals import KEPT_MS, Approvals
-from rta_service.stores.model_folder import bundle_path, entries, find_entry, mark_was_live
+from rta_service.stores.model_folder import entries, find_entry, mark_was_live
 
 _AT_ONCE: Final = frozenset({Action.STOP, Action.ROLLBACK, Action.ARCHIVE})
 """They bring nothing that workers do not keep warm, so nobody needs to be waited for."""
@@ -62,12 +61,12 @@ class Rollouts:
         shelf = self._shelf()
         folder = shelf.models_folder
         entry = find_version(folder, name, version)
-        manifest = read_manifest(bundle_path(folder, entry.ref))
+        manifest = manifest_of(folder, entry)
         verdicts = read_verdicts(folder, name, entry.ref.version)
         return {
             "state": msgspec.to_builtins(state_of(folder, entry, shelf.releases.current())),
             "manifest": msgspec.to_builtins(manifest),
-            "verdicts": [msgspec.to_builtins(verdict) for verdict in verdicts],
+            "verdicts": [verdict.to_json() for verdict in verdicts],
         }
 
     def diff(self, name: str, one: str, other: str) -> dict[str, Any]:
