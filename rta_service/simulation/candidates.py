@@ -83,6 +83,8 @@ class CrowdClicks:
     person: NDArray[np.int64]
     features: FloatMatrix
     """[n, len(CROWD_FEATURES)], as of the day of the click."""
+    chance: NDArray[np.float64]
+    """To convert at all; known to nobody but the world."""
     delay_days: NDArray[np.float64]
     """When the conversion comes; infinite where none does."""
 
@@ -135,10 +137,10 @@ class Crowd:
             - 0.02 * np.minimum(features[:, IDLE], 20.0)
             + 0.2 * (platform == 1)
         )
-        converts = rng.random(count) < chance(logit)
+        rate = chance(logit)
         scale = np.where(rng.random(count) < _QUICK_SHARE, _QUICK_DAYS, _SLOW_DAYS)
-        delay = np.where(converts, rng.exponential(scale), np.inf)
-        return CrowdClicks(person, features, delay)
+        delay = np.where(rng.random(count) < rate, rng.exponential(scale), np.inf)
+        return CrowdClicks(person, features, rate, delay)
 
 
 def stage_names(features: FloatMatrix) -> NDArray[np.str_]:
@@ -166,6 +168,14 @@ def swap(features: FloatMatrix, columns: tuple[int, int]) -> FloatMatrix:
     swapped = features.copy()
     swapped[:, columns] = features[:, columns[::-1]]
     return swapped
+
+
+def excess_loss(
+    scores: NDArray[np.float64], than: NDArray[np.float64], rate: NDArray[np.float64]
+) -> float:
+    """Expected log loss of scores above that of others, in nats a conversion, by the true rates."""
+    hit, miss = np.log(than / scores), np.log((1.0 - than) / (1.0 - scores))
+    return float(np.mean(rate * hit + (1.0 - rate) * miss) / np.mean(rate))
 
 
 def _wandering(options: CrowdOptions, rng: np.random.Generator) -> NDArray[np.float32]:

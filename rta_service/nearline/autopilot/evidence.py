@@ -64,6 +64,14 @@ def _no_pairs() -> list[int]:
     return [0] * SCORE_BINS**2
 
 
+def _no_amounts() -> list[float]:
+    return [0.0] * SCORE_BINS**2
+
+
+def _no_promises() -> list[float]:
+    return [0.0] * SCORE_BINS
+
+
 def _no_times() -> list[int]:
     return [0] * LATENCY_BINS
 
@@ -103,15 +111,17 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     candidate: str
     levels: dict[str, Level] = {}
     """Matured rows by segment; at most MAX_SEGMENTS and REST."""
-    surprise: Moments = Moments()
-    """Log loss of the candidate less that of the live model, in nats, of the matured rows."""
     positive_pairs: list[int] = msgspec.field(default_factory=_no_pairs)
     """Matured positives by the two scores' bins: [live * SCORE_BINS + candidate]."""
     negative_pairs: list[int] = msgspec.field(default_factory=_no_pairs)
-    money: Moments = Moments()
-    """What the candidate's bids would have gained over the live ones, of the matured rows."""
-    money_scale: float = 0.0
-    """What the live model's bids promised to gain, in the same units."""
+    positive_worth: list[float] = msgspec.field(default_factory=_no_amounts)
+    """Sums of a conversion's squared value, in units of money, by the same bins."""
+    negative_worth: list[float] = msgspec.field(default_factory=_no_amounts)
+    worth_squares: float = 0.0
+    """Sum of the fourth powers of the values."""
+    live_promised: list[float] = msgspec.field(default_factory=_no_promises)
+    """Sums of the matured rows' live scores, by their bin."""
+    candidate_promised: list[float] = msgspec.field(default_factory=_no_promises)
     live_scores: list[int] = msgspec.field(default_factory=_no_scores)
     """Counts of the scores of all sampled rows, matured or not."""
     candidate_scores: list[int] = msgspec.field(default_factory=_no_scores)
@@ -159,7 +169,7 @@ def _joined(one: Any, other: Any) -> Any:
         both = {key: _joined(one[key], other[key]) for key in one.keys() & other.keys()}
         return {**one, **other, **both}
     if isinstance(one, list):
-        return (counts(one) + counts(other)).tolist()
+        return (np.asarray(one) + np.asarray(other)).tolist()
     return one + other
 
 

@@ -21,6 +21,7 @@ from rta_service.nearline.autopilot.paired_guards import (
     segments,
     soundness,
 )
+from rta_service.nearline.autopilot.pairs import pairs_of
 from rta_service.nearline.autopilot.policy import Policy
 from rta_service.nearline.autopilot.ranking import ranking_gap
 from rta_service.nearline.autopilot.reading import Case, Reading
@@ -48,6 +49,7 @@ def read_guards(
     evidence: Evidence, policy: Policy, claimed_gap: float | None = None
 ) -> tuple[Reading, ...]:
     """Read every guard; `claimed_gap` is the claimed AUC less the live model's claimed AUC."""
-    gap = ranking_gap(evidence.positive_pairs, evidence.negative_pairs)
-    case = Case(evidence, policy, claimed_gap, evidence.level, gap, policy.false_stop / TESTS)
+    pairs = pairs_of(evidence)
+    stop = policy.false_stop / TESTS
+    case = Case(evidence, policy, claimed_gap, evidence.level, pairs, ranking_gap(pairs), stop)
     return tuple(guard(case) for guard in GUARDS)

@@ -91,17 +91,19 @@ def settle(evidence: Evidence, batch: Outcomes) -> Evidence:
     live, candidate, sound = _scores(batch.live_scores, batch.candidate_scores)
     hits = np.asarray(batch.labels)[sound] > 0
     worth = batch.value_micros[sound] / _MICROS
-    pairs = score_bins(live) * SCORE_BINS + score_bins(candidate)
-    gain = worth**2 * ((candidate - live) * hits - (candidate**2 - live**2) / 2.0)
+    live_bins, candidate_bins = score_bins(live), score_bins(candidate)
+    pairs = live_bins * SCORE_BINS + candidate_bins
     found = Evidence(
         evidence.live,
         evidence.candidate,
         levels=_levels(np.asarray(batch.segments)[sound], hits, live, candidate),
-        surprise=_moments(_losses(hits, candidate) - _losses(hits, live)),
         positive_pairs=_histogram(pairs[hits], SCORE_BINS**2),
         negative_pairs=_histogram(pairs[~hits], SCORE_BINS**2),
-        money=_moments(gain),
-        money_scale=float((worth * live) @ (worth * live)) / 2.0,
+        positive_worth=_sums(pairs[hits], worth[hits] ** 2, SCORE_BINS**2),
+        negative_worth=_sums(pairs[~hits], worth[~hits] ** 2, SCORE_BINS**2),
+        worth_squares=float((worth**2) @ (worth**2)),
+        live_promised=_sums(live_bins, live, SCORE_BINS),
+        candidate_promised=_sums(candidate_bins, candidate, SCORE_BINS),
         unsound=int(np.count_nonzero(~_is_chance(batch.candidate_scores))),
         arm_live=_came_of(batch, batch.live_scores, sound & ~batch.is_candidate),
         arm_candidate=_came_of(batch, batch.candidate_scores, sound & batch.is_candidate),
@@ -148,12 +150,12 @@ def _is_chance(scores: FloatColumn) -> NDArray[np.bool_]:
     return (scores >= 0.0) & (scores <= 1.0)
 
 
-def _losses(hits: NDArray[np.bool_], chance: FloatColumn) -> FloatColumn:
-    return -np.where(hits, np.log(chance), np.log1p(-chance))
-
-
 def _histogram(bins: NDArray[np.int64], size: int) -> list[int]:
     return list(map(int, np.bincount(bins, minlength=size)))
+
+
+def _sums(bins: NDArray[np.int64], values: FloatColumn, size: int) -> list[float]:
+    return list(map(float, np.bincount(bins, weights=values, minlength=size)))
 
 
 def _moments(values: FloatColumn) -> Moments:

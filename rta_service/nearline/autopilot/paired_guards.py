@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from rta_service.nearline.autopilot.evidence import BINS_AN_OCTAVE, RATIO_BINS, counts
+from rta_service.nearline.autopilot.pairs import Estimate
 from rta_service.nearline.autopilot.ranking import stability_index
 from rta_service.nearline.autopilot.reading import (
     Case,
@@ -40,14 +41,14 @@ def calibration(case: Case) -> Reading:
     level = case.level
     if not level.positives:
         return Reading("calibration", State.UNSURE, "no matured positive yet")
+    come, promised = case.pairs.come_and_promised()
     allowed = band(case.policy.pcoc_margin, level.live, level.positives)
     stop, passing = (
-        calibration_interval(level.positives, level.candidate, alpha)
-        for alpha in (case.stop, case.policy.false_pass)
+        calibration_interval(come, promised, alpha) for alpha in (case.stop, case.policy.false_pass)
     )
-    figure = level.candidate / level.positives
     words = f"predictions over {level.positives:,} matured positives"
-    return by_intervals(Reading("calibration", State.UNSURE, words, figure), stop, passing, allowed)
+    reading = Reading("calibration", State.UNSURE, words, promised / come)
+    return by_intervals(reading, stop, passing, allowed)
 
 
 def segments(case: Case) -> Reading:
@@ -72,14 +73,13 @@ def segments(case: Case) -> Reading:
 
 def log_loss(case: Case) -> Reading:
     """Ask whether outcomes surprised the candidate more than the live model."""
-    positives, loss = case.level.positives, case.evidence.surprise
+    positives = case.level.positives
     if positives < BURN_IN:
         return too_early("log_loss", positives)
-    rows_a_positive = loss.count / positives
-    figure, error = loss.mean * rows_a_positive, loss.error * rows_a_positive
     words = f"nats a positive above the live model, {positives:,} positives"
     allowed = Interval(-inf, case.policy.loss_margin)
-    return by_error(case, Reading("log_loss", State.UNSURE, words, figure), error, allowed)
+    reading = Reading("log_loss", State.UNSURE, words)
+    return by_error(case, reading, case.pairs.excess_loss(), allowed)
 
 
 def ranking(case: Case) -> Reading:
@@ -89,8 +89,8 @@ def ranking(case: Case) -> Reading:
         return too_early("auc", positives)
     words = f"AUC {gap.candidate:.4f} less the live model's {gap.live:.4f}"
     allowed = Interval(-case.policy.auc_margin, inf)
-    reading = Reading("auc", State.UNSURE, words, gap.difference)
-    return by_error(case, reading, gap.error, allowed)
+    found = Estimate(gap.difference, gap.error)
+    return by_error(case, Reading("auc", State.UNSURE, words), found, allowed)
 
 
 def claim(case: Case) -> Reading:
@@ -102,25 +102,21 @@ def claim(case: Case) -> Reading:
         return too_early("claim", positives)
     words = f"AUC over the live model's: {gap.difference:+.4f}, claimed {claimed:+.4f}"
     allowed = Interval(-case.policy.claim_margin, inf)
-    reading = Reading("claim", State.UNSURE, words, gap.difference - claimed)
-    return by_error(case, reading, gap.error, allowed)
+    found = Estimate(gap.difference - claimed, gap.error)
+    return by_error(case, Reading("claim", State.UNSURE, words), found, allowed)
 
 
 def money(case: Case) -> Reading:
-    """What bids by the candidate's scores would have gained, where rivals' prices are uniform.
-
-    A bid b wins with a chance in proportion to b and pays b/2 on average, so that it gains
-    b * value - b**2 / 2: the bid-weighted squared error of Hummel and McAfee, "Loss functions for
-    predicted click-through rates in auctions for online advertising" (2013), and of Chapelle (2015).
-    """
-    money, positives = case.evidence.money, case.level.positives
-    if positives < BURN_IN or case.evidence.money_scale <= 0.0:
+    """Ask what the candidate's bids would have gained or lost."""
+    positives = case.level.positives
+    if positives < BURN_IN:
         return too_early("money", positives)
-    share = money.count / case.evidence.money_scale
+    found = case.pairs.gain(case.evidence)
+    if found is None:
+        return Reading("money", State.CLEAR, "no conversion is worth anything yet")
     words = "surplus of its bids over the live ones', as a share of theirs"
     allowed = Interval(-case.policy.money_margin, inf)
-    reading = Reading("money", State.UNSURE, words, money.mean * share)
-    return by_error(case, reading, money.error * share, allowed)
+    return by_error(case, Reading("money", State.UNSURE, words), found, allowed)
 
 
 def drift(case: Case) -> Reading:

@@ -55,7 +55,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PCOC of what the candidate's own arm decided."""
     arm_money_margin: float = 0.3
     """Loss of surplus of the candidate's arm, as a share of the live arm's cost."""
-    psi_margin: float = 0.25
+    psi_margin: float = 0.5
     """Population stability index of the candidate's scores against the live model's."""
     spend_margin: float = 1.5
     """Mean score, and so spending, over the live model's."""

@@ -8,9 +8,9 @@ from math import sqrt
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rta_service.nearline.autopilot.evidence import SCORE_BINS, counts
+from rta_service.nearline.autopilot.evidence import counts
+from rta_service.nearline.autopilot.pairs import FloatTable, Pairs
 
 _DECILES: Final = 10
 _EMPTY: Final = 0.5
@@ -26,20 +26,21 @@ class RankingGap(NamedTuple):
     error: float
 
 
-def ranking_gap(positive_pairs: list[int], negative_pairs: list[int]) -> RankingGap | None:
-    """Compare two models on matured rows counted by [live bin, candidate bin]; None without both
-    labels.
-    """
-    positives = counts(positive_pairs).reshape(SCORE_BINS, SCORE_BINS)
-    negatives = counts(negative_pairs).reshape(SCORE_BINS, SCORE_BINS)
+def ranking_gap(pairs: Pairs) -> RankingGap | None:
+    """Compare two models on matured rows, evenly weighted; None without rows of both labels."""
+    each = pairs.even
+    positives, negatives = pairs.positives * each, pairs.negatives * each
     if not positives.any() or not negatives.any():
         return None
     live_auc, candidate_auc = (_auc(positives.sum(axis), negatives.sum(axis)) for axis in (1, 0))
     # a positive's placement is the share of negatives below it, and the other way round
     of_positives = _below(negatives.sum(0))[None, :] - _below(negatives.sum(1))[:, None]
     of_negatives = _below(positives.sum(1))[:, None] - _below(positives.sum(0))[None, :]
-    variance = _mean_error(of_positives, positives) + _mean_error(of_negatives, negatives)
-    return RankingGap(live_auc, candidate_auc, candidate_auc - live_auc, sqrt(variance))
+    errors = (
+        _mean_error(of_positives, positives, each),
+        _mean_error(of_negatives, negatives, each),
+    )
+    return RankingGap(live_auc, candidate_auc, candidate_auc - live_auc, sqrt(sum(errors)))
 
 
 def stability_index(live: list[int], candidate: list[int]) -> float:
@@ -58,17 +59,17 @@ def stability_index(live: list[int], candidate: list[int]) -> float:
     return float(np.sum((second - first) * np.log(second / first)))
 
 
-def _auc(positives: NDArray[np.int64], negatives: NDArray[np.int64]) -> float:
+def _auc(positives: FloatTable, negatives: FloatTable) -> float:
     return float(positives @ _below(negatives) / positives.sum())
 
 
-def _below(histogram: NDArray[np.int64]) -> NDArray[np.float64]:
+def _below(histogram: FloatTable) -> FloatTable:
     """Give each bin's share of rows below it, half of its own included."""
     return np.asarray((np.cumsum(histogram) - histogram / 2.0) / histogram.sum())
 
 
-def _mean_error(values: NDArray[np.float64], weights: NDArray[np.int64]) -> float:
-    """Give the squared error of the mean of values that occur so often."""
-    total = weights.sum()
-    mean = (values * weights).sum() / total
-    return float(((values - mean) ** 2 * weights).sum() / total**2)
+def _mean_error(values: FloatTable, rows: FloatTable, weights: FloatTable) -> float:
+    """Give the squared error of the mean of values; `rows` are counts times weights."""
+    total = rows.sum()
+    mean = (values * rows).sum() / total
+    return float(((values - mean) ** 2 * rows * weights).sum() / total**2)

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from rta_service.nearline.autopilot.evidence import Evidence, Level
+from rta_service.nearline.autopilot.pairs import Estimate, Pairs
 from rta_service.nearline.autopilot.policy import Policy
 from rta_service.nearline.autopilot.ranking import RankingGap
 from rta_service.nearline.autopilot.sequential import BURN_IN, Interval, mean_interval, widening
@@ -47,6 +48,7 @@ class Case:
     claimed_gap: float | None
     """AUC that the candidate's manifest claims over the live one's."""
     level: Level
+    pairs: Pairs
     gap: RankingGap | None
     stop: float
     """Chance of a false stop that each test may spend."""
@@ -68,14 +70,13 @@ def band(margin: float, live_promised: float, live_positives: int) -> Interval:
     return Interval(min(live, 1.0) / margin, max(live, 1.0) * margin)
 
 
-def by_error(case: Case, reading: Reading, error: float, allowed: Interval) -> Reading:
+def by_error(case: Case, reading: Reading, found: Estimate, allowed: Interval) -> Reading:
     """Judge a mean by its interval, at the chances that the policy gives."""
     stop, passing = (
-        mean_interval(
-            reading.figure or 0.0, error, widening(case.level.positives, alpha, case.planned)
-        )
+        mean_interval(*found, widening(case.level.positives, alpha, case.planned))
         for alpha in (case.stop, case.policy.false_pass)
     )
+    reading = msgspec.structs.replace(reading, figure=found.figure)
     return by_intervals(reading, stop, passing, allowed)
 
 
