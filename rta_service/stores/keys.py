@@ -14,6 +14,9 @@
 {<ns>}:r1:prepared:<id>           hash: worker -> "" for ready, or why it refuses; expires
 {<ns>}:r1:workers                 hash: worker -> what it decides by and when it was seen, as JSON
 
+What is known of models on trial lies under {<ns>}:r1 too: `trial_store` and `autopilot_store` name
+those keys.
+
 p1 and r1 are layout versions: another layout gets another number, so that both can live side by
 side. The braces of r1 are literal: they keep a namespace's releases in one cluster slot, which
 the compare-and-set script needs. Buckets carry none and spread over the whole cluster.
