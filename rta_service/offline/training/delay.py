@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rta_service.offline.training.dataset import HeadRows
+from rta_service.offline.training.folds import compare
 from rta_service.offline.training.growing import Grown, Lesson, Recipe, grow, join, lesson
 from rta_service.offline.training.report import DelayedMark
 from rta_service.scoring.metrics import log_losses
@@ -69,7 +70,8 @@ def try_fresh_rows(
     """Ask the evaluation week whether fresh rows help, as a run at its start could have.
 
     Both contenders learn from what was known then; one also from the rows whose window was open.
-    Their trees are compared uncalibrated. Gives None where there is too little to compare.
+    Their trees are compared uncalibrated. Fresh rows are kept unless they lose by more than a
+    standard error: they know of the last days. Gives None where there is too little to compare.
     """
     now_s = int(evaluate.as_of_s[0])
     known = rows.take((rows.known_s <= now_s) & (rows.as_of_s < now_s))
@@ -81,14 +83,16 @@ def try_fresh_rows(
     if len(more.labels) < _MIN_FRESH:
         return None
     with_fresh = grow(join(lesson(known), more), recipe, trees)
-    losses = [
-        float(np.mean(log_losses(evaluate.labels, grown.predict(evaluate.matrix))))
+    old, new = (
+        log_losses(evaluate.labels, grown.predict(evaluate.matrix))
         for grown in (without, with_fresh)
-    ]
+    )
+    gain, error = compare(new, old)
     return DelayedMark(
         known_rows=len(known),
         fresh_rows=len(more.labels),
-        log_loss_without=losses[0],
-        log_loss_with=losses[1],
-        kept=losses[1] <= losses[0],
+        log_loss_without=float(np.mean(old)),
+        log_loss_with=float(np.mean(new)),
+        error=error,
+        kept=gain >= -error,
     )

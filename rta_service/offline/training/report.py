@@ -32,6 +32,8 @@ class DelayedMark(msgspec.Struct, frozen=True):
     fresh_rows: int
     log_loss_without: float
     log_loss_with: float
+    error: float
+    """Standard error of the difference, row by row."""
     kept: bool
     used_rows: int = 0
     """Fresh rows of the log's end that the published trees learned from."""
