@@ -6,7 +6,7 @@ import msgspec
 
 from rta_service.domain.command import Pending
 from rta_service.domain.errors import UnknownName
-from rta_service.stores.keys import checked, release_name
+from rta_service.stores.keys import is_plain, release_name
 from rta_service.stores.redis import AdminClient, store_errors
 
 KEPT_MS: Final = 24 * 3_600_000
@@ -31,7 +31,7 @@ class Approvals:
 
     def get(self, pending_id: str) -> Pending:
         """Give a wish that waits; raises UnknownName when none does."""
-        found = self._find(checked(pending_id, "approval"))
+        found = self._find(pending_id) if is_plain(pending_id) else None
         if found is None:
             raise UnknownName("waits for nobody: done, withdrawn, or older than a day", pending_id)
         return found

@@ -12,6 +12,9 @@
 {<ns>}:r1:proposed                the id of the release that workers should make ready; expires
 {<ns>}:r1:proposal:<id>           that release as JSON; expires, or becomes release:<id>
 {<ns>}:r1:prepared:<id>           hash: worker -> "" for ready, or why it refuses; expires
+{<ns>}:r1:idem:<hash>              a change's answer, by its sender and key; a day
+{<ns>}:r1:pending                  set of ids of wishes that wait for a second person
+{<ns>}:r1:pending:<id>             such a wish as JSON; a day
 {<ns>}:r1:workers                 hash: worker -> what it decides by and when it was seen, as JSON
 
 What is known of models on trial lies under {<ns>}:r1 too: `trial_store` and `autopilot_store` name
@@ -35,9 +38,14 @@ SENTINEL_VALUE: Final = b"1"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
+def is_plain(word: str) -> bool:
+    """Say whether a word may become part of a key."""
+    return _PLAIN.fullmatch(word) is not None
+
+
 def checked(word: str, what: str) -> str:
     """Pass on a word that may become part of a key; raises InvalidInput for any other."""
-    if not _PLAIN.fullmatch(word):
+    if not is_plain(word):
         raise InvalidInput(
             f"{word!r} must be 1 to 100 letters, digits, '_', '.' or '-', beginning with "
             "a letter or digit",
