@@ -139,7 +139,8 @@ class Outcomes:
     ) -> dict[tuple[int, Trial], Pair]:
         asked = [one for one in new if one.line.request_id and one.line.features is None]
         tags = [self._keys.request_tag(o.line.platform, o.line.request_id) for o in asked]
-        kept = store.pairs(tags, self._clock.now_ms() // DAY_MS)
+        days = [one.line.ts_ms // DAY_MS for one in asked]
+        kept = store.pairs(zip(tags, days, strict=True))
         found = {
             (one.number, trial): read_pair(kept[tag], trial)
             for one, tag in zip(asked, tags, strict=True)

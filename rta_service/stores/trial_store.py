@@ -151,10 +151,9 @@ class TrialStore:
         with store_errors("keeping pairs of scores"):
             return int(self._client.eval(_KEEP_PAIRS, len(keys), *keys, *arguments))
 
-    def pairs(self, tags: Iterable[int], today: int) -> dict[int, bytes]:
-        """Find the scores kept under tags in the last PAIR_DAYS."""
-        wanted = list(dict.fromkeys(tags))
-        places = [(tag, day) for tag in wanted for day in range(today, today - PAIR_DAYS, -1)]
+    def pairs(self, wanted: Iterable[tuple[int, int]]) -> dict[int, bytes]:
+        """Find the scores kept under tags, each on or beside the day it is said to be of."""
+        places = [(tag, day + beside) for tag, day in set(wanted) for beside in (-1, 0, 1)]
         if not places:
             return {}
         with store_errors("looking pairs of scores up"):

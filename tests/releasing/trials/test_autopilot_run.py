@@ -18,6 +18,7 @@ from rta_service.releasing.autopilot_run import AUTOPILOT, Autopilot, Rules
 from rta_service.releasing.outcomes import Outcomes
 from rta_service.releasing.shadow_ledger import Observed
 from rta_service.releasing.trials import trials_of
+from rta_service.scoring.calibration import Calibration
 from rta_service.stores.autopilot_store import LEASE_MS, AutopilotStore
 from rta_service.stores.trial_store import TrialStore
 
@@ -28,8 +29,26 @@ QUICK = Policy(
         Step(1_000, people=300, positives=2_000, minutes=60),
         Step(10_000, people=3_000, positives=2_000, minutes=60),
         Step(100_000, people=30_000, positives=2_000, minutes=60),
-    )
+    ),
+    pcoc_margin=1.25,
+    segment_margin=1.5,
+    loss_margin=0.05,
+    auc_margin=0.03,
+    claim_margin=0.08,
+    money_margin=0.15,
+    arm_margin=1.5,
+    arm_money_margin=0.5,
 )
+"""Wider margins than usual: what is tested here is who acts when, on a few thousand outcomes."""
+
+
+@pytest.fixture
+def a_greedy_one(town: Any, one_head: Any) -> ModelRef:
+    """The live model, promising half too much."""
+    x, y = one_head.calibration.x, one_head.calibration.y
+    higher = Calibration(x, tuple(min(value * 1.6, 0.999) for value in y))
+    ref: ModelRef = town.publish("register", "greedy", calibration=higher)
+    return ref
 
 
 def a_pilot(town: Any, deputy: Any, place: str = "host-1", *, on: bool = True) -> Autopilot:
@@ -106,7 +125,7 @@ def test_a_good_candidate_climbs_the_ladder(
     assert "calibration" in deputy.wishes[0][0].why
 
 
-def test_a_candidate_that_promises_a_fifth_too_much_is_stopped_in_shadow(
+def test_a_candidate_that_promises_too_much_is_stopped_in_shadow(
     town: Any,
     deputy: Any,
     pilot: Autopilot,

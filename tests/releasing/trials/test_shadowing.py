@@ -327,7 +327,7 @@ def test_both_scores_of_a_sampled_request_can_be_found_by_its_name(
     place.kept()
 
     tag = keys.request_tag("json", names[7])
-    kept = place.store.pairs([tag], place.town.clock.now_ms() // DAY_MS)[tag]
+    kept = place.store.pairs([(tag, place.town.clock.now_ms() // DAY_MS)])[tag]
     pair = read_pair(kept, trials_of(place.town.release())[0])
 
     assert pair is not None
