@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Annotated, Any, Final
 
@@ -22,6 +23,7 @@ from rta_service.releasing.upload_stages import STAGES
 from rta_service.releasing.uploading import UploadFacts, Verdict, accept_signed
 from rta_service.releasing.verdicts import read_verdicts
 from rta_service.scoring.bundle import SIGNATURE, BundleLimits, copy_folder, open_folder, pack
+from rta_service.scoring.disposable import DisposableProcess
 from rta_service.scoring.manifest import MANIFEST, read_manifest
 from rta_service.scoring.signature import (
     generate_key,
@@ -101,8 +103,8 @@ def push(
     with progress(quiet=as_json) as bars:
         if url is None:
             settings = settings_of(data, redis_url)
-            with wiring.open_shelf(settings) as shelf:
-                judge = _judge_of(shelf, settings, private, why)
+            with wiring.open_shelf(settings) as shelf, DisposableProcess() as process:
+                judge = _judge_of(shelf, settings, (process, private), why)
                 documents = [judge(bundle, bars).to_json() for bundle in bundles]
         else:
             sender = Sender(url, _token(token_file), why)
@@ -132,8 +134,8 @@ def publish(
     settings = settings_of(data, redis_url)
     bundles = bundles_in(folder)
     with wiring.open_shelf(settings) as shelf:
-        with progress(quiet=as_json) as bars:
-            judge = _judge_of(shelf, settings, None, why)
+        with progress(quiet=as_json) as bars, DisposableProcess() as process:
+            judge = _judge_of(shelf, settings, (process, None), why)
             verdicts = [judge(bundle, bars) for bundle in bundles]
         _require_accepted(verdicts, as_json=as_json)
         refs = tuple(verdict.ref for verdict in verdicts if verdict.ref)
@@ -222,10 +224,12 @@ def _require_accepted(verdicts: Sequence[Verdict], *, as_json: bool) -> None:
 
 
 def _judge_of(
-    shelf: Shelf, settings: Settings, key: bytes | None, why: str
+    shelf: Shelf, settings: Settings, tools: tuple[DisposableProcess, bytes | None], why: str
 ) -> Callable[[Path, Progress], Verdict]:
     """Make what takes a bundle into this host's data folder, with a bar for its stages."""
-    held_to = wiring.upload_rules(settings), key or wiring.house_key(settings)
+    process, key = tools
+    rules = replace(wiring.upload_rules(settings), shared=process)
+    held_to = rules, key or wiring.house_key(settings)
 
     def judge(bundle: Path, bars: Progress) -> Verdict:
         task = bars.add_task(bundle.name, total=len(STAGES) + 1)
@@ -294,8 +298,8 @@ class Sender:
             answer = httpx.post(
                 url, content=pieces, headers=headers, params=asked, timeout=_TIMEOUT_S
             )
-            document: Json = answer.json()
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            document = dict(answer.json())
+        except (httpx.HTTPError, httpx.InvalidURL, TypeError, ValueError) as error:
             raise DegradedError(f"{url}: no answer of a control port ({error})") from error
         if "verdict" in document:
             return dict(document["verdict"])

@@ -88,6 +88,9 @@ class UploadRules:
     process: ProcessLimits = field(default_factory=ProcessLimits)
     call_seconds: float = 60.0
     """For one question to the disposable process; a sane one takes one to five."""
+    shared: DisposableProcess | None = None
+    """A process for several uploads of our own; without it each has one of its own, since what was
+    in it before may have damaged it."""
     run_dir: Path | None = None
     """Where the workers keep their samples of recent traffic."""
 

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -36,6 +36,7 @@ from rta_service.releasing.upload_stages import (
 )
 from rta_service.releasing.verdicts import (
     UNREADABLE,
+    VERDICTS,
     Verdict,
     is_plain,
     read_verdicts,
@@ -46,7 +47,7 @@ from rta_service.scoring.disposable import DisposableProcess
 from rta_service.scoring.gates import Gate, failed
 from rta_service.scoring.manifest import MANIFEST
 from rta_service.scoring.signature import sign, write_signature
-from rta_service.stores.whole_files import make_folder
+from rta_service.stores.whole_files import UNFINISHED, make_folder
 
 __all__ = [
     "Received",
@@ -85,7 +86,7 @@ def accept_upload(
     begun_s = time.monotonic()
     with (
         _own_folder(shelf.models_folder, facts.at_ms) as folder,
-        DisposableProcess(rules.process) as process,
+        nullcontext(rules.shared) if rules.shared else DisposableProcess(rules.process) as process,
     ):
         trial = Trial(shelf, source, facts, rules, folder, process)
         trial.upload_id = _upload_id(source, facts, folder)
@@ -207,7 +208,8 @@ def _own_folder(models_folder: Path, now_ms: int) -> Iterator[Path]:
     with _trouble_named(models_folder):
         uploads = models_folder / UPLOADS
         make_folder(uploads)
-        for left in uploads.iterdir():
+        unfinished = models_folder.glob(f"{VERDICTS}/*/{UNFINISHED}*")
+        for left in (*uploads.iterdir(), *unfinished):
             if left.stat().st_mtime < now_ms / 1000 - _SWEPT_AFTER_S:
                 shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="trial-", dir=uploads))

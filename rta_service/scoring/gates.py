@@ -18,7 +18,9 @@ from rta_service.scoring.drift import Drift
 from rta_service.scoring.manifest import Evaluation
 from rta_service.scoring.metrics import (
     auc,
+    auc_error,
     evaluate,
+    gini_error,
     log_loss,
     normalised_gini,
     pcoc,
@@ -56,7 +58,8 @@ class GateRules(msgspec.Struct, frozen=True):
     """What models are held to; the defaults are for a first model as well as for the hundredth."""
 
     min_auc: float = 0.55
-    """Below it, the model orders people hardly better than chance, and bids are noise."""
+    """Below it, the model orders people hardly better than chance, and bids are noise. Like the
+    level, it is refused only for what the chance of few rows can't explain."""
     max_auc_loss: float = 0.02
     """Under the live model on the same rows; less is within the noise of some 1,000 positives."""
     max_log_loss_ratio: float = 1.02
@@ -142,7 +145,8 @@ def _order_gates(judged: Judged, rules: GateRules) -> Iterator[Gate]:
     mine, loss = auc(labels, found), log_loss(labels, found)
     constant = log_loss(labels, np.full(len(labels), positives / len(labels)))
     ratio = rules.max_log_loss_ratio
-    yield at_least("auc", mine, rules.min_auc, f"{len(labels):,} rows, {positives:,} positive")
+    note = f"{len(labels):,} rows, {positives:,} positive"
+    yield at_least("auc", mine, rules.min_auc, note, auc_error(labels, mine))
     yield _against_live("auc_live", judged, rules)
     yield at_most("log_loss", loss / constant, ratio, f"{loss:.5f}; the base rate's {constant:.5f}")
     yield _against_live("log_loss_live", judged, rules)
@@ -211,7 +215,7 @@ def _value_gates(judged: Judged, rules: GateRules) -> list[Gate]:
     ratio, error = mean_ratio(values, found)
     bounds = ratio / (1.0 + error), ratio / max(1.0 - error, 1e-9)
     return [
-        at_least("gini", normalised_gini(values, found), rules.min_gini, note),
+        at_least("gini", normalised_gini(values, found), rules.min_gini, note, gini_error(values)),
         _against_live("gini_live", judged, rules),
         _within("mean_ratio", ratio, rules.mean_ratio, "", bounds),
     ]
@@ -259,9 +263,11 @@ def _within(
     return Gate(name, outcome, _kept(figure), f"{limits[0]:g} to {limits[1]:g}", note)
 
 
-def at_least(name: str, figure: float, least: float, note: str) -> Gate:
-    """Refuse a lesser figure; what is no number is refused too."""
-    outcome: Outcome = "passed" if figure >= least else "failed"
+def at_least(name: str, figure: float, least: float, note: str, error: float = 0.0) -> Gate:
+    """Refuse a lesser figure, even with its error on top; what is no number is refused too."""
+    outcome: Outcome = "passed" if figure + error >= least else "failed"
+    if error:
+        note += f"; 99 % error {error:.3f}, refused only if it is too small with that on top"
     return Gate(name, outcome, _kept(figure), f">= {least:g}", note)
 
 

@@ -11,6 +11,9 @@ from rta_service.scoring.manifest import Evaluation
 
 FloatColumn = NDArray[np.float64]
 
+_Z99 = 2.5758
+"""Normal deviate of a two-sided 99 %."""
+
 _SMALLEST = 1e-12
 """Keeps the log finite where a model was certain and wrong."""
 
@@ -131,3 +134,23 @@ def pcoc_interval(
     fewest, most = gammaincinv(positives, tail), gammaincinv(positives + 1, 1.0 - tail)
     total = float(np.sum(probabilities))
     return total / float(most), total / float(fewest)
+
+
+def auc_error(labels: NDArray[Any], area: float) -> float:
+    """Give 2.58 standard errors of an AUC on 0/1 labels [n] (Hanley and McNeil 1982)."""
+    positives = int(np.count_nonzero(labels))
+    negatives = len(labels) - positives
+    both_above, both_below = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
+    spread = area * (1.0 - area)
+    spread += (positives - 1) * (both_above - area**2) + (negatives - 1) * (both_below - area**2)
+    return _Z99 * float(np.sqrt(max(spread, 0.0) / (positives * negatives)))
+
+
+def gini_error(amounts: NDArray[Any]) -> float:
+    """Give 2.58 standard errors of a normalised Gini of predictions without any order.
+
+    It is a correlation of ranks with amounts, 1 / sqrt(n), over the amounts' own.
+    """
+    ranks = np.argsort(np.argsort(amounts, kind="stable"), kind="stable")
+    own = float(np.corrcoef(ranks, amounts)[0, 1])
+    return _Z99 / float(np.sqrt(len(amounts))) / own

@@ -21,6 +21,7 @@ from rta_service.platforms.registry import load_adapters
 from rta_service.releasing.shelf import Shelf
 from rta_service.releasing.uploading import UploadFacts, UploadRules, Verdict, accept_upload
 from rta_service.scoring.calibration import Calibration, calibrate, fit_calibration
+from rta_service.scoring.disposable import DisposableProcess
 from rta_service.scoring.evaluation_file import write_evaluation
 from rta_service.scoring.forest_text import parse_forest
 from rta_service.scoring.golden import make_golden, write_golden
@@ -190,6 +191,13 @@ def shelf(store_url: str, tmp_path: Path) -> Iterator[Shelf]:
     made.client.close()
 
 
+@pytest.fixture(scope="session")
+def process() -> Iterator[DisposableProcess]:
+    """One for all, since each start takes a second."""
+    with DisposableProcess() as shared:
+        yield shared
+
+
 @dataclass(frozen=True)
 class Accepted:
     """An upload that was let in: its source, its verdict, and the models folder afterwards."""
@@ -221,6 +229,6 @@ def shelf_with_v1(shelf: Shelf, accepted: Accepted) -> Shelf:
 
 
 @pytest.fixture
-def rules() -> UploadRules:
+def rules(process: DisposableProcess) -> UploadRules:
     """What the service holds uploads to unless told otherwise; the tests' key is trusted."""
-    return UploadRules(TRUSTED)
+    return UploadRules(TRUSTED, shared=process)

@@ -236,7 +236,7 @@ def test_settings_may_let_unsigned_and_unjudged_models_in_and_the_verdict_says_s
 def test_the_disposable_process_ends_for_what_takes_too_much(
     shelf: Shelf, accept: Accept, a_bundle: MakeBundle, rules: UploadRules
 ) -> None:
-    verdict = accept(a_bundle(), replace(rules, call_seconds=0.05))
+    verdict = accept(a_bundle(), replace(rules, call_seconds=0.05, shared=None))
 
     assert re.search(r"scores: still busy after 0\.05 s", verdict.reason)
     assert what_lies_in(shelf) == set()

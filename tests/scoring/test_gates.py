@@ -22,7 +22,7 @@ from rta_service.scoring.gates import (
     drift_gates,
     evaluation_gates,
 )
-from rta_service.scoring.metrics import evaluate, pcoc, pcoc_interval
+from rta_service.scoring.metrics import auc_error, evaluate, pcoc, pcoc_interval
 
 Column = NDArray[np.float64]
 RULES = GateRules()
@@ -73,6 +73,30 @@ def test_few_positives_are_refused_only_for_what_chance_can_not_explain() -> Non
     assert outcomes(near)["pcoc"] == "passed"
     assert outcomes(far)["pcoc"] == "failed"
     assert outcomes(near)["pcoc_slices"] == "skipped"
+
+
+def test_an_order_that_few_rows_can_not_tell_from_a_fair_one_is_not_refused() -> None:
+    few, many = a_judged(rows=300), a_judged()
+    chance = np.random.default_rng(2)
+
+    doubtful = evaluation_gates(
+        replace(few, predictions=chance.permutation(few.predictions)), RULES
+    )[0]
+    certain = evaluation_gates(
+        replace(many, predictions=chance.permutation(many.predictions)), RULES
+    )[0]
+
+    assert doubtful.figure is not None
+    assert doubtful.figure < RULES.min_auc
+    assert (doubtful.outcome, certain.outcome) == ("passed", "failed")
+    assert "99 % error 0." in doubtful.note
+
+
+def test_the_error_of_an_auc_is_hanleys_and_mcneils() -> None:
+    labels = np.r_[np.ones(51), np.zeros(58)]
+
+    # their example: an area of 0.893 with 51 abnormal and 58 normal images has an error of 0.032
+    assert auc_error(labels, 0.893) / 2.5758 == pytest.approx(0.032, abs=0.001)
 
 
 def test_a_single_slice_that_is_off_is_named() -> None:
