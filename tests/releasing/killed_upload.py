@@ -1,8 +1,8 @@
 """A process that uploads a bundle and kills itself on the way.
 
 Run as `python killed_upload.py STORE_URL NAMESPACE MODELS_FOLDER SOURCE AT_MS WHEN`; WHEN is
-`step:<name>`, `event:<n>` (the n-th time that something in the models folder is made, written,
-renamed or removed), or `never`, which prints the number of such events.
+`step:<name>` or `event:<n>`, the n-th time that something in the models folder is made, written,
+renamed or removed.
 """
 
 import os
@@ -47,7 +47,6 @@ def main(*arguments: str) -> None:
     rules = UploadRules({key_id(KEY): TrustedKey("growth", KEY)})
     sys.addaudithook(watch)
     accept_upload(shelf, Path(source), UploadFacts("ann", int(at_ms)), rules, step)
-    print(seen)  # noqa: T201 - what the parent waits for
 
 
 if __name__ == "__main__":
