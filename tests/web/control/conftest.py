@@ -1,5 +1,6 @@
 """The control app in process, over desks in memory, real tokens and a real store for retries."""
 
+import functools
 import itertools
 import threading
 import time
@@ -34,6 +35,7 @@ from rta_service.stores.token_file import TokenFile, add_token
 from rta_service.web.control import Desks, control_app
 from rta_service.web.gate import Gate
 from rta_service.web.idempotency import Idempotency
+from rta_service.web.trial_routes import outcome_routes, trial_routes
 from rta_service.web.upload_routes import UploadLimits
 
 NOW_MS = 1_717_286_400_000
@@ -186,6 +188,22 @@ class FakeUploads:
         return FakeVerdict(True, "known" if known else "", ModelRef(name, "v9", "1" * 64))
 
 
+class FakeTrials:
+    """Models on trial of which nothing is known."""
+
+    def shadows(self) -> list[Any]:
+        return []
+
+    def take_outcomes(self, body: bytes, who: Actor) -> list[Any]:
+        return []
+
+    def autopilot(self) -> dict[str, Any]:
+        return {"on": False}
+
+    def switch_autopilot(self, who: Actor, why: str, *, on: bool) -> dict[str, Any]:
+        return {"on": on}
+
+
 async def _explain(request: AdRequest) -> dict[str, Any]:
     if request.request_id == "no-store":
         raise StoreUnavailable("the store is away")
@@ -242,7 +260,8 @@ def gate(
 def app(gate: Gate, desk: FakeDesk, uploads: FakeUploads, adapters: dict[str, Adapter]) -> Any:
     limits = UploadLimits(idle_s=0.3, total_s=5.0)
     desks = Desks(desk, desk, uploads, limits, _explain, lambda: b"rta_up 1\n")
-    return control_app(gate, desks, adapters)
+    more = [functools.partial(make, desk=FakeTrials()) for make in (trial_routes, outcome_routes)]
+    return control_app(gate, desks, adapters, more)
 
 
 @pytest.fixture

@@ -1,16 +1,18 @@
 """Every route of the control port, for everybody who may come: the table is the specification."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import APIRouter
 
+from rta_service import wiring
 from rta_service.domain.errors import StartupError
 from rta_service.web.gate import Gate
 
-VIEWER, OPERATOR = "viewer", "operator"
+VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
 
 ROLES = {
     ("GET", "/livez"): None,
@@ -30,17 +32,23 @@ ROLES = {
     ("POST", "/v1/approvals/{pending_id}"): OPERATOR,
     ("DELETE", "/v1/approvals/{pending_id}"): OPERATOR,
     ("POST", "/v1/explain"): OPERATOR,
+    ("GET", "/v1/shadows"): VIEWER,
+    ("GET", "/v1/autopilot"): VIEWER,
+    ("PUT", "/v1/autopilot"): ADMIN,
+    ("POST", "/v1/outcomes"): OPERATOR,
 }
 """The smallest role for each route; None is open. A new route fails until it stands here."""
 
 CALLERS = (None, "wrong", "expired", "viewer", "operator", "admin", "control")
 MAY = {
+    ADMIN: {"admin", "control"},
     VIEWER: {"viewer", "operator", "admin", "control"},
     OPERATOR: {"operator", "admin", "control"},
 }
 REQUEST = {"request_id": "q1", "device": {"os": "ios", "ids": []}}
 SENT: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/v1/rollout"): {"json": {"action": "stop", "why": "a test"}},
+    ("PUT", "/v1/autopilot"): {"json": {"on": True, "why": "a test"}},
     ("POST", "/v1/explain"): {"json": {"platform": "json", "request": REQUEST}},
     ("POST", "/v1/models/{name}/versions"): {"content": b"good"},
     ("GET", "/v1/models/{name}/diff"): {"params": {"from": "v1", "to": "v1"}},
@@ -63,6 +71,16 @@ def _filled(path: str) -> str:
 def test_the_table_names_every_route_of_the_app_and_no_other(app: Any) -> None:
     found = {(method, path) for path, methods in _paths(app).items() for method in methods}
 
+    assert found == set(ROLES)
+
+
+def test_the_table_names_every_route_of_the_service_as_it_is_wired(tmp_path: Path) -> None:
+    settings = wiring.load_settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1")
+    parts = wiring.deciding(settings, "redis://127.0.0.1:1", "control", takes_part=False)
+
+    app = wiring.control_service(settings, parts, wiring.trial_office(settings, parts))
+
+    found = {(method, path) for path, methods in _paths(app).items() for method in methods}
     assert found == set(ROLES)
 
 
@@ -94,7 +112,9 @@ async def test_what_a_caller_may_not_do_leaves_no_trace(
     app: Any, client: httpx.AsyncClient, tokens: dict[str, str], desk: Any, uploads: Any
 ) -> None:
     for route, role in ROLES.items():
-        for caller in ("wrong", "expired", *({"viewer"} if role == OPERATOR else set())):
+        for caller in {"wrong", "expired", "viewer", "operator"} - MAY.get(
+            role or "", set(CALLERS)
+        ):
             headers = {"Authorization": f"Bearer {tokens[caller]}", "Idempotency-Key": "k"}
             await _call(client, route, headers)
 
