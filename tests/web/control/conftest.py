@@ -218,16 +218,6 @@ def store_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield store.url
 
 
-@pytest.fixture
-def desk() -> FakeDesk:
-    return FakeDesk()
-
-
-@pytest.fixture
-def uploads() -> FakeUploads:
-    return FakeUploads()
-
-
 @pytest.fixture(scope="session")
 def tokens_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("secrets") / "tokens.toml"
@@ -241,27 +231,62 @@ def tokens(tokens_path: Path) -> dict[str, str]:
     return {**made, "expired": expired, "wrong": made["admin"][:-1] + "!", "control": CONTROL_TOKEN}
 
 
-@pytest.fixture
-def answers(store_url: str) -> Iterator[IdempotencyStore]:
+@dataclass
+class Port:
+    """The app, made once since that takes long, and what each test finds fresh behind it."""
+
+    desk: FakeDesk
+    uploads: FakeUploads
+    answers: IdempotencyStore
+    gate: Gate
+    app: Any
+
+
+@pytest.fixture(scope="session")
+def lasting_port(
+    store_url: str, tokens_path: Path, tokens: dict[str, str], adapters: dict[str, Adapter]
+) -> Iterator[Port]:
     client = admin_client(store_url)
-    yield IdempotencyStore(client, f"web{next(_COUNTER)}")
+    desk, uploads = FakeDesk(), FakeUploads()
+    doors = TokenFile(tokens_path, CONTROL_TOKEN, FakeClock(), print)
+    gate = Gate(doors, Idempotency(lambda: made.answers), desk.current_id)
+    limits = UploadLimits(idle_s=0.3, total_s=5.0)
+    desks = Desks(desk, desk, uploads, limits, _explain, lambda: b"rta_up 1\n")
+    more = [functools.partial(make, desk=FakeTrials()) for make in (trial_routes, outcome_routes)]
+    app = control_app(gate, desks, adapters, more)
+    made = Port(desk, uploads, IdempotencyStore(client, "none"), gate, app)
+    yield made
     client.close()
 
 
 @pytest.fixture
-def gate(
-    tokens_path: Path, tokens: dict[str, str], desk: FakeDesk, answers: IdempotencyStore
-) -> Gate:
-    doors = TokenFile(tokens_path, CONTROL_TOKEN, FakeClock(), print)
-    return Gate(doors, Idempotency(lambda: answers), desk.current_id)
+def fresh_port(lasting_port: Port, store_url: str) -> Iterator[Port]:
+    """Everything as it was in the beginning."""
+    vars(lasting_port.desk).update(vars(FakeDesk()))
+    vars(lasting_port.uploads).update(vars(FakeUploads()))
+    with admin_client(store_url) as client:
+        lasting_port.answers = IdempotencyStore(client, f"web{next(_COUNTER)}")
+        yield lasting_port
 
 
 @pytest.fixture
-def app(gate: Gate, desk: FakeDesk, uploads: FakeUploads, adapters: dict[str, Adapter]) -> Any:
-    limits = UploadLimits(idle_s=0.3, total_s=5.0)
-    desks = Desks(desk, desk, uploads, limits, _explain, lambda: b"rta_up 1\n")
-    more = [functools.partial(make, desk=FakeTrials()) for make in (trial_routes, outcome_routes)]
-    return control_app(gate, desks, adapters, more)
+def desk(fresh_port: Port) -> FakeDesk:
+    return fresh_port.desk
+
+
+@pytest.fixture
+def uploads(fresh_port: Port) -> FakeUploads:
+    return fresh_port.uploads
+
+
+@pytest.fixture
+def gate(fresh_port: Port) -> Gate:
+    return fresh_port.gate
+
+
+@pytest.fixture
+def app(fresh_port: Port) -> Any:
+    return fresh_port.app
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ async def test_a_key_must_be_plain(operator: httpx.AsyncClient, desk: Any, key: 
 
 
 async def test_no_key_and_no_body_is_kept_in_the_clear(
-    operator: httpx.AsyncClient, store_url: str, answers: Any
+    operator: httpx.AsyncClient, store_url: str
 ) -> None:
     await operator.post("/v1/rollout", json=STOP, headers={"Idempotency-Key": "my-own-key"})
 
