@@ -25,10 +25,10 @@ from rta_service.stores.trial_store import TrialStore
 ADMIN = Actor("anna", Role.ADMIN)
 QUICK = Policy(
     ladder=(
-        Step(0, people=0, positives=2_000, minutes=60),
-        Step(1_000, people=300, positives=2_000, minutes=60),
-        Step(10_000, people=3_000, positives=2_000, minutes=60),
-        Step(100_000, people=30_000, positives=2_000, minutes=60),
+        Step(0, people=0, positives=1_000, minutes=60),
+        Step(1_000, people=300, positives=1_000, minutes=60),
+        Step(10_000, people=3_000, positives=1_000, minutes=60),
+        Step(100_000, people=30_000, positives=1_000, minutes=60),
     ),
     pcoc_margin=1.25,
     segment_margin=1.5,
@@ -65,11 +65,11 @@ Bring = Callable[[], None]
 
 @pytest.fixture
 def bring(town: Any, keys: KeyRing, outcome_lines: Callable[..., list[bytes]]) -> Bring:
-    """Lets outcomes of the true chances come in: about 2,600 positives."""
+    """Lets outcomes of the true chances come in: about 1,300 positives."""
 
     def take() -> None:
         outcomes = Outcomes(town.shelves, keys, town.clock)
-        outcomes.take(outcome_lines(8_000), "growth")
+        outcomes.take(outcome_lines(4_000), "growth")
 
     return take
 
@@ -173,7 +173,7 @@ def test_without_evidence_it_waits_and_says_what_is_lacking(
 
     assert look is not None
     assert (look.judgement.action, look.done) == ("wait", "waits")
-    assert any("0 of 2,000 matured positives" in reason for reason in look.judgement.reasons)
+    assert any("0 of 1,000 matured positives" in reason for reason in look.judgement.reasons)
     assert deputy.wishes == []
     assert pilot.status().last == look
 
