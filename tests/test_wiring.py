@@ -7,6 +7,7 @@ import pytest
 from rta_service import wiring
 from rta_service.config import Settings
 from rta_service.domain.errors import InvalidInput
+from rta_service.scoring.signature import generate_key, key_id, public_of, trusted_line
 
 
 def test_the_command_line_wins_over_the_environment() -> None:
@@ -60,3 +61,27 @@ def test_two_hosts_with_one_pepper_hide_ids_alike(tmp_path: Path) -> None:
     assert one.device_key("x") == two.device_key("x")
     assert one.pepper_id == two.pepper_id
     assert one.person_key("u", "x") != two.person_key("u", "x")
+
+
+def test_uploads_are_trusted_by_this_folders_key_and_by_those_of_its_file(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, model_upload_mb=7, allow_unsigned_models=True)
+    alone = wiring.upload_rules(settings)
+    others = public_of(generate_key())
+    (tmp_path / "secrets" / "model_keys").write_text(trusted_line("growth", others))
+
+    rules = wiring.upload_rules(settings)
+
+    own = key_id(public_of(wiring.house_key(settings)))
+    assert set(alone.trusted) == {own}
+    assert {key: who.name for key, who in rules.trusted.items()} == {
+        own: "this data folder",
+        key_id(others): "growth",
+    }
+    assert (rules.allow_unsigned, rules.limits.max_bytes) == (True, 7_000_000)
+    assert rules.run_dir == tmp_path / "run"
+    assert ((tmp_path / "secrets" / "model_key").stat().st_mode & 0o777) == 0o600
+
+
+def test_a_file_of_trusted_keys_that_was_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="none: can't be read"):
+        wiring.upload_rules(Settings(data_dir=tmp_path, model_keys=tmp_path / "none"))
