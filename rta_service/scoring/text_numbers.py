@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SPACE: Final = 0x20
+_LONG_EXPONENT: Final = re.compile(rb"e[+-]?[0-9]{4}")
+"""A double's has three digits at most; JSON would read 1e-9999 as 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ DECIMALS: Final = NumberRule(
     dtype=np.float64,
     alphabet=b"+-.0123456789e ",
     longest=32,
-    pattern=re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,4})?"),
+    pattern=re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"),
     decoder=msgspec.json.Decoder(list[float]),
 )
 
@@ -55,6 +57,8 @@ def read_numbers(values: Sequence[bytes], rule: NumberRule) -> NDArray[Any] | No
     if not joined:
         return np.empty(0, dtype=rule.dtype)
     if joined.translate(None, rule.alphabet) or _longest(joined) > rule.longest:
+        return None
+    if _LONG_EXPONENT.search(joined):
         return None
     try:
         numbers = rule.decoder.decode(b"[" + joined.replace(b" ", b",") + b"]")

@@ -136,6 +136,7 @@ UNSOUND: list[tuple[str, str, int, str, str]] = [
     ("threshold=30.5", "threshold=30.", 0, "threshold", "'30.'"),
     ("threshold=30.5", "threshold=1E5", 0, "threshold", "'1E5'"),
     ("threshold=30.5", "threshold=1e999", 0, "threshold", "'1e999'"),
+    ("threshold=30.5", "threshold=1e-9999", 0, "threshold", "'1e-9999'"),
     ("threshold=30.5", "threshold=-inf", 0, "threshold", "'-inf'"),
     ("threshold=30.5", "threshold=inf", 0, "threshold", "split of all numbers from NaN"),
     ("threshold=30.5", "threshold=" + "1" * 33, 0, "threshold", "not a finite number"),
