@@ -95,7 +95,7 @@ def accept_upload(
         verdict = _verdict(trial, gates, faults, round(time.monotonic() - begun_s, 3))
         with _trouble_named(shelf.models_folder):
             write_verdict(shelf.models_folder, verdict)
-    if trial.stored:
+    if verdict.accepted and trial.known is None:
         shelf.releases.note(_entry(verdict))
     return verdict
 

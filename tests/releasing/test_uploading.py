@@ -365,6 +365,9 @@ def test_what_is_received_in_pieces_is_judged_like_a_folder(
 
     assert verdict.accepted, verdict.reason
     assert (verdict.by, verdict.why) == ("token:ci", "weekly")
+    noted = shelf.releases.audit(1)[0]
+    assert (noted.who, noted.action, noted.why) == ("token:ci", "upload", "weekly")
+    assert noted.what == f"register v1, signed by growth, verdict {verdict.upload_id}"
     assert received.sha256 == hashlib.sha256(tar.getvalue()).hexdigest()
     assert list((shelf.models_folder / "uploads").iterdir()) == []
 
