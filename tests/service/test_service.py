@@ -17,6 +17,7 @@ import pytest
 from rta_service import wiring
 from rta_service.demo.judging import judge
 from rta_service.demo.platforms import Answer
+from rta_service.domain.audit import AuditEntry
 from rta_service.domain.clock import SystemClock
 from rta_service.domain.errors import ModelRefused
 from rta_service.domain.reason import DEGRADED, ReasonCode
@@ -106,7 +107,8 @@ def test_a_release_switches_under_load_without_mixing_and_rolls_back(start_servi
             assert isinstance(second, Release)
             releases.append(second)
             assert eventually(lambda: latest(seen) == second.release_id)
-            releases.append(shelf.releases.rollback(SystemClock().now_ms()))
+            deed = AuditEntry(SystemClock().now_ms(), "test", "rollback", "the way back")
+            releases.append(shelf.releases.rollback(deed))
             assert eventually(lambda: latest(seen) == releases[-1].release_id)
 
     allowed = {
