@@ -160,7 +160,8 @@ def _run(
             return stage.run(trial), ()
     except (InvalidInput, ModelRefused) as error:
         said = str(error)
-        for folder in (trial.folder, trial.folder.resolve(), trial.source.parent):
+        places = (trial.folder, trial.source.parent, trial.shelf.models_folder)
+        for folder in (p for place in places for p in (place, place.resolve())):
             said = said.replace(f"{folder}{os.sep}", "")
         rest = [Gate(name, "not_reached") for name in names[1:]]
         faults = error.faults if isinstance(error, ModelUnsound) else ()
