@@ -134,6 +134,12 @@ def publish(
     settings = settings_of(data, redis_url)
     bundles = bundles_in(folder)
     with wiring.open_shelf(settings) as shelf:
+        if settings.two_person_approval and shelf.releases.current() is not None:
+            raise InvalidInput(
+                "RTA_TWO_PERSON_APPROVAL is on: upload with rta models push, let the models go "
+                "live with rta models live, and have somebody else approve",
+                "models publish",
+            )
         with progress(quiet=as_json) as bars, DisposableProcess() as process:
             judge = _judge_of(shelf, settings, (process, None), why)
             verdicts = [judge(bundle, bars) for bundle in bundles]

@@ -12,7 +12,7 @@ from rta_service.cli.models import models_app
 from rta_service.cli.options import AsJson, DataDir, RedisUrl
 from rta_service.cli.release import print_json
 from rta_service.domain.command import ModelState
-from rta_service.domain.rollout import MILLION
+from rta_service.domain.rollout import percent
 
 _LINE: Final = 100
 """Characters of a value shown in a table."""
@@ -110,7 +110,7 @@ def log(
 
 
 def _state_row(state: ModelState) -> tuple[str, ...]:
-    share = f"{state.share_millionths / MILLION:.4%}" if state.share_millionths else ""
+    share = percent(state.share_millionths) if state.share_millionths else ""
     figures = (state.auc, state.log_loss, state.pcoc)
     shown = ("" if figure is None else f"{figure:.4f}" for figure in figures)
     return (

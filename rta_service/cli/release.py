@@ -13,7 +13,7 @@ from rta_service.cli.app import app, stdout
 from rta_service.cli.options import AsJson, DataDir, RedisUrl, Why, now_ms, settings_of, who
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.release import ModelRef, Release, Staged
-from rta_service.domain.rollout import MILLION
+from rta_service.domain.rollout import percent
 from rta_service.releasing.desk import rollback_entry
 
 release_app = typer.Typer(
@@ -77,7 +77,7 @@ def print_releases(releases: list[Release], *, as_json: bool) -> None:
 def _details(release: Release) -> dict[str, str]:
     """Say what a release is made of; what it has none of is left out."""
     canary = release.canary
-    share = f" for {canary.share_millionths / MILLION:.4%} of people" if canary else ""
+    share = f" for {percent(canary.share_millionths)} of people" if canary else ""
     trials = {
         "canary": _named(canary.models) + share if canary else "",
         "shadow": _named(release.shadow),

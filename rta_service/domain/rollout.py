@@ -20,6 +20,11 @@ MILLION: Final = 1_000_000
 """Shares are given in steps of one in a million people."""
 
 
+def percent(share_millionths: int) -> str:
+    """Write a share of people for people: 0.1 %, 99.9999 %."""
+    return f"{share_millionths / 10_000:g} %"
+
+
 class Phase(StrEnum):
     """Where a model's version stands."""
 

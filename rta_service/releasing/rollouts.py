@@ -13,7 +13,7 @@ from rta_service.domain.clock import Clock
 from rta_service.domain.command import Command, ModelState, Pending
 from rta_service.domain.errors import InvalidInput, NotAllowed, OutOfDate
 from rta_service.domain.release import SCHEMA, ModelRef, Release
-from rta_service.domain.rollout import MILLION, Action
+from rta_service.domain.rollout import Action, percent
 from rta_service.releasing.activation import Patience, activate, activate_at_once
 from rta_service.releasing.comparing import compare_versions
 from rta_service.releasing.registry import find_version, manifest_of, refs_of, state_of
@@ -181,7 +181,7 @@ def describe(command: Command) -> str:
     """Say a wish in a few words, for notes and the audit log."""
     words = [command.action.value, *(f"{name}@{version}" for name, version in command.models)]
     if command.action is Action.CANARY:
-        words.append(f"for {command.share_millionths / MILLION:.4%} of people")
+        words.append(f"for {percent(command.share_millionths)} of people")
     if command.skip:
         words.append("without a canary")
     return " ".join(words)

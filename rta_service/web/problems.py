@@ -99,7 +99,7 @@ def problem(error: Exception, path: str) -> Response:
     if isinstance(error, Refusal):
         return _response(error.status, str(error), path, error.more, error.headers)
     if isinstance(error, HTTPException):
-        return _response(error.status_code, str(error.detail), path, {}, error.headers)
+        return _response(error.status_code, _said(error), path, {}, error.headers)
     if isinstance(error, RequestValidationError):
         return _invalid(error, path)
     if isinstance(error, RTAError):
@@ -108,6 +108,15 @@ def problem(error: Exception, path: str) -> Response:
         return _response(status, str(error), path, _members(error), retry)
     detail = "an error that nobody expected; the log of the control process has it"
     return _response(500, detail, path, {}, {})
+
+
+def _said(error: HTTPException) -> str:
+    """Say more than the framework does where it says no more than the status."""
+    if error.detail != HTTPStatus(error.status_code).phrase:
+        return str(error.detail)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return f"this path takes {(error.headers or {}).get('Allow', 'other methods')}"
+    return "there is nothing at this path; /docs shows what there is"
 
 
 def install(app: FastAPI) -> None:

@@ -83,7 +83,7 @@ def test_a_version_goes_to_shadow_canary_and_all_people_and_back(
     entries = rta("log", "--count", 5, "--json")["entries"]
 
     assert canary["canary"]["share_millionths"] == 10_000
-    assert "canary     trade v-next for 25.0000% of people" in shown
+    assert "canary     trade v-next for 25 % of people" in shown
     assert f"previous   trade {first}" in live
     assert "previous   trade v-next" in back
     assert _phases(rta) == {first: "live", "v-next": "previous"}
@@ -126,6 +126,8 @@ def test_going_live_waits_for_a_second_person_where_that_is_asked_for(
     with pytest.raises(NotAllowed, match="a second person"):
         rta("approve", waiting["pending_id"])
     withdrawn = rta("withdraw", waiting["pending_id"])
+    with pytest.raises(InvalidInput, match="somebody else approve"):
+        rta("publish", settings.data_dir / "trained", two_persons=True)
     theirs = _wish(settings, Actor("ci", Role.ADMIN))
     listed = rta("approvals")
     approved = rta("approve", theirs.pending_id, "--json")["releases"][0]

@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from rta_service.domain import rollout
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.release import ModelRef, Release
-from rta_service.domain.rollout import Phase, phase_of
+from rta_service.domain.rollout import Phase, percent, phase_of
 
 
 def ref(name: str, version: int) -> ModelRef:
@@ -217,3 +217,11 @@ def test_every_version_has_one_phase(version: ModelRef) -> None:
 
     assert phases in ({Phase.LIVE}, {Phase.STAGED, Phase.ARCHIVED})
     assert phase_of(None, version, was_live=False) is Phase.STAGED
+
+
+@pytest.mark.parametrize(
+    ("millionths", "shown"),
+    [(1, "0.0001 %"), (1_000, "0.1 %"), (999_999, "99.9999 %"), (1_000_000, "100 %")],
+)
+def test_a_share_is_written_for_people(millionths: int, shown: str) -> None:
+    assert percent(millionths) == shown

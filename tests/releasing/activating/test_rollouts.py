@@ -97,7 +97,7 @@ def test_a_version_goes_all_the_way_and_the_audit_log_tells_it(
         ("ann", "live", "better by 2 %"),
         ("ann", "archive", "done"),
     ]
-    assert entries[1].what == "canary trade@v2 for 0.1000% of people"
+    assert entries[1].what == "canary trade@v2 for 0.1 % of people"
     assert [entries[i].release_id for i in range(4)] == [
         entries[i + 1].previous_id for i in range(4)
     ]

@@ -95,6 +95,8 @@ async def test_the_frameworks_own_refusals_are_problems_too(
     response = await operator.request(method, path)
 
     problem = _checked(response, status)
+    said = {404: "/docs shows", 405: "takes ", 422: ": "}
+    assert said[status] in problem["detail"]
     assert (status == 422) == ("field" in problem)
     assert (status == 405) == ("allow" in response.headers)
 
