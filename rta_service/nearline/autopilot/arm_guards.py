@@ -84,7 +84,7 @@ def arm_money(case: Case) -> Reading:
         return Reading("arm_money", State.CLEAR, words)
     figure = (arm.surplus.mean - live.surplus.mean) / cost
     error = float(np.hypot(arm.surplus.error, live.surplus.error)) / cost
-    stop = mean_interval(figure, error, widening(arm.positives, case.stop, case.planned))
+    stop = mean_interval(figure, error, widening(arm.positives, 2.0 * case.stop, case.planned))
     words = "surplus a row over the live arm's, as a share of the live arm's cost"
     allowed = Interval(-case.policy.arm_money_margin, inf)
     # a small arm can't be shown to be good; it is enough that it isn't shown to be bad

@@ -71,9 +71,9 @@ def band(margin: float, live_promised: float, live_positives: int) -> Interval:
 
 
 def by_error(case: Case, reading: Reading, found: Estimate, allowed: Interval) -> Reading:
-    """Judge a mean by its interval, at the chances that the policy gives."""
+    """Judge a mean that has one limit: so each end may miss with the policy's whole chance."""
     stop, passing = (
-        mean_interval(*found, widening(case.level.positives, alpha, case.planned))
+        mean_interval(*found, widening(case.level.positives, 2.0 * alpha, case.planned))
         for alpha in (case.stop, case.policy.false_pass)
     )
     reading = msgspec.structs.replace(reading, figure=found.figure)
