@@ -88,7 +88,7 @@ class Rollouts:
         draft = self._draft(shelf, command, current)
         if self._two_person and command.action is Action.LIVE:
             return self._ask(shelf, command, who)
-        return self._move(shelf, draft, command, self._entry(command, who.name))
+        return self._move(shelf, draft, command, self._entry(draft, command, who.name))
 
     def approve(self, pending_id: str, who: Actor, decided_on: str = "") -> Release:
         """Do what somebody else wished; raises UnknownName, NotAllowed or OutOfDate."""
@@ -102,7 +102,7 @@ class Rollouts:
             raise OutOfDate(f"was asked on {wish.command.release_id}, not {decided_on}", pending_id)
         current = _decided_on(shelf, wish.command.release_id)
         draft = self._draft(shelf, wish.command, current)
-        entry = self._entry(wish.command, wish.asked_by, approved_by=who.name)
+        entry = self._entry(draft, wish.command, wish.asked_by, f"; approved by {who.name}")
         release = self._move(shelf, draft, wish.command, entry)
         waiting.drop(pending_id)
         return release
@@ -138,7 +138,7 @@ class Rollouts:
             release_id="",
             previous_id=current.release_id,
             created_at_ms=now_ms,
-            note=describe(command),
+            note=describe(command) + _effect(current, step),
             schema=SCHEMA,
         )
 
@@ -152,10 +152,8 @@ class Rollouts:
             shelf.releases.note(AuditEntry(now_ms, who.name, "ask", describe(command), command.why))
         return kept
 
-    def _entry(self, command: Command, who: str, approved_by: str = "") -> AuditEntry:
-        what = describe(command)
-        if approved_by:
-            what += f"; approved by {approved_by}"
+    def _entry(self, draft: Release, command: Command, who: str, approved: str = "") -> AuditEntry:
+        what = draft.note + approved
         return AuditEntry(self._clock.now_ms(), who, command.action.value, what, command.why)
 
     def _move(self, shelf: Shelf, draft: Release, command: Command, entry: AuditEntry) -> Release:
@@ -185,6 +183,20 @@ def describe(command: Command) -> str:
     if command.skip:
         words.append("without a canary")
     return " ".join(words)
+
+
+def _effect(current: Release, step: Release) -> str:
+    """Say which live versions a step replaces, and which canary it ends."""
+    before = {ref.name: ref.version for ref in current.models}
+    words = [
+        f"{ref.name} {before[ref.name]} -> {ref.version}"
+        for ref in step.models
+        if before.get(ref.name, ref.version) != ref.version
+    ]
+    if current.canary is not None and step.canary is None:
+        ended = [ref for ref in current.canary.models if ref not in step.models]
+        words += [f"canary {ref.name} {ref.version} ends" for ref in ended]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _check_role(command: Command, who: Actor) -> None:

@@ -90,7 +90,7 @@ def rollout_routes(gate: Gate, desk: RolloutDesk) -> APIRouter:
         """Show what is live, canary, shadow and previous, and what waits for a second person."""
         release = desk.current()
         tag(response, release)
-        waiting = [msgspec.to_builtins(wish) for wish in desk.pending()]
+        waiting = [_waiting(wish) for wish in desk.pending()]
         return {"release": shown(release) if release else None, "pending": waiting}
 
     @router.post("/v1/rollout", **changes())
@@ -102,7 +102,7 @@ def rollout_routes(gate: Gate, desk: RolloutDesk) -> APIRouter:
         if isinstance(outcome, Pending):
             response.status_code = 202
             response.headers["Location"] = f"/v1/approvals/{outcome.pending_id}"
-            return {"release": None, "pending": msgspec.to_builtins(outcome)}
+            return {"release": None, "pending": _waiting(outcome)}
         tag(response, outcome)
         return {"release": shown(outcome), "pending": None}
 
@@ -122,7 +122,7 @@ def approval_routes(gate: Gate, desk: RolloutDesk) -> APIRouter:
     def approvals(response: Response) -> dict[str, Any]:
         """List what waits, the oldest first."""
         tag(response, desk.current())
-        return {"pending": [msgspec.to_builtins(wish) for wish in desk.pending()]}
+        return {"pending": [_waiting(wish) for wish in desk.pending()]}
 
     @router.post("/v1/approvals/{pending_id}", **changes())
     def approve(
@@ -136,6 +136,23 @@ def approval_routes(gate: Gate, desk: RolloutDesk) -> APIRouter:
     @router.delete("/v1/approvals/{pending_id}", **changes())
     def withdraw(pending_id: str, who: Caller) -> dict[str, Any]:
         """Let go of a wish; its own asker may too."""
-        return {"withdrawn": msgspec.to_builtins(desk.withdraw(pending_id, who))}
+        return {"withdrawn": _waiting(desk.withdraw(pending_id, who))}
 
     return router
+
+
+def _waiting(wish: Pending) -> dict[str, Any]:
+    """Show a wish in the words in which wishes are sent."""
+    command = wish.command
+    return {
+        "pending_id": wish.pending_id,
+        "action": command.action.value,
+        "models": [{"name": name, "version": version} for name, version in command.models],
+        "share": command.share_millionths / MILLION,
+        "why": command.why,
+        "skip": command.skip,
+        "release_id": command.release_id,
+        "asked_by": wish.asked_by,
+        "asked_at_ms": wish.asked_at_ms,
+        "expires_at_ms": wish.expires_at_ms,
+    }

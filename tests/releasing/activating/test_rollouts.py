@@ -98,6 +98,7 @@ def test_a_version_goes_all_the_way_and_the_audit_log_tells_it(
         ("ann", "archive", "done"),
     ]
     assert entries[1].what == "canary trade@v2 for 0.1 % of people"
+    assert entries[3].what == "live trade@v2 (trade v1 -> v2)"
     assert [entries[i].release_id for i in range(4)] == [
         entries[i + 1].previous_id for i in range(4)
     ]
@@ -133,6 +134,7 @@ def test_a_stopped_canary_leaves_the_live_models_alone(rollouts: Rollouts, stage
     stopped = _released(rollouts.act(Command(Action.STOP), ANN))
 
     assert (stopped.canary, stopped.models) == (None, stage.first.models)
+    assert stopped.note == rollouts.log(1)[0].what == "stop (canary trade v2 ends)"
     assert _phases(rollouts)["trade@v2"] == "staged"
 
 

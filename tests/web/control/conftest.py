@@ -26,7 +26,7 @@ from rta_service.domain.errors import (
 )
 from rta_service.domain.release import ModelRef, Release
 from rta_service.domain.request import AdRequest
-from rta_service.domain.rollout import Phase
+from rta_service.domain.rollout import Action, Phase
 from rta_service.platforms.base import Adapter
 from rta_service.stores.embedded import EmbeddedStore
 from rta_service.stores.idempotency import IdempotencyStore
@@ -113,7 +113,7 @@ class FakeDesk:
 
     def withdraw(self, pending_id: str, who: Actor) -> Pending:
         self._ask((pending_id, who))
-        return Pending(pending_id, Command(action="live"), "ci", NOW_MS, NOW_MS + 1)  # type: ignore[arg-type]  # only shown
+        return Pending(pending_id, Command(Action.LIVE), "ci", NOW_MS, NOW_MS + 1)
 
     def pending(self) -> list[Pending]:
         return self.waiting

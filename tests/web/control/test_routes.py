@@ -91,7 +91,7 @@ async def test_a_wish_reaches_the_desk_in_its_words(operator: httpx.AsyncClient,
 
 
 async def test_what_needs_a_second_person_waits(operator: httpx.AsyncClient, desk: Any) -> None:
-    body = {"action": "live", "why": "two persons"}
+    body = {"action": "live", "models": [{"name": "trade", "version": "v9"}], "why": "two persons"}
 
     asked = await operator.post("/v1/rollout", json=body)
     waiting = (await operator.get("/v1/approvals")).json()["pending"]
@@ -100,6 +100,7 @@ async def test_what_needs_a_second_person_waits(operator: httpx.AsyncClient, des
 
     assert (asked.status_code, asked.json()["release"]) == (202, None)
     assert waiting == [asked.json()["pending"]]
+    assert waiting[0].items() > body.items()
     assert waiting == (await operator.get("/v1/rollout")).json()["pending"]
     assert done.json()["release"]["release_id"] == "r2"
     assert gone.json()["withdrawn"]["pending_id"] == "w1"
