@@ -13,10 +13,11 @@ import numpy as np
 from rta_service.domain.funnel import HeadSpec
 from rta_service.domain.thresholds import DAY_S
 from rta_service.features import FEATURE_NAMES, FEATURE_SET_ID
+from rta_service.offline.training.card_page import write_page
 from rta_service.offline.training.dataset import HeadRows
 from rta_service.offline.training.head_training import Fitted
 from rta_service.offline.training.model_card import write_card
-from rta_service.scoring.bundle import EVALUATION, GOLDEN
+from rta_service.scoring.bundle import CARD_PAGE, EVALUATION, GOLDEN
 from rta_service.scoring.evaluation_file import write_evaluation
 from rta_service.scoring.forest_text import parse_forest
 from rta_service.scoring.golden import make_golden, write_golden
@@ -55,6 +56,8 @@ def write_bundle(out: Path, bundle: Bundle, now_ms: int) -> ModelManifest:
         golden_sha256=_sha256(path / GOLDEN),
         evaluation_sha256=_sha256(path / EVALUATION),
     )
+    page = write_page(manifest, bundle.fitted, bundle.remarks)
+    (path / CARD_PAGE).write_text(page, encoding="utf-8")
     card = write_card(manifest, bundle.fitted, bundle.remarks)
     write_model(out, text, card, manifest)
     return manifest

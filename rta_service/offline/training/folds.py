@@ -42,6 +42,8 @@ class Judgement(NamedTuple):
     predictions: FloatColumn
     labels: FloatColumn
     marks: tuple[FoldMark, ...]
+    curves: tuple[FloatColumn, ...]
+    """The metric after each tree, a curve a fold."""
 
     @property
     def loss(self) -> float:
@@ -92,9 +94,14 @@ def judge_recipe(
                 loss=float(np.mean(losses[-1])),
             )
         )
-    labels = np.concatenate([fold.judge.labels for fold in folds])
-    joined = np.concatenate(losses)
-    return Judgement(trees, joined, np.concatenate(predictions), labels, tuple(marks))
+    return Judgement(
+        trees=trees,
+        losses=np.concatenate(losses),
+        predictions=np.concatenate(predictions),
+        labels=np.concatenate([fold.judge.labels for fold in folds]),
+        marks=tuple(marks),
+        curves=tuple(trained.curve for trained in grown),
+    )
 
 
 def best_trees(curves: Sequence[FloatColumn], rows: Sequence[int]) -> int:

@@ -88,6 +88,8 @@ class Fitted(NamedTuple):
     predictions: FloatColumn
     """Calibrated, of the evaluation rows."""
     choices: Choices
+    curves: tuple[FloatColumn, ...]
+    """The folds' metric after each tree."""
     learned_to_s: int
     """The last impression that trees learned from."""
 
@@ -126,8 +128,16 @@ def train_head(
     )
     found = evaluate(task.spec.kind, parts.evaluate.labels, predictions)
     learned = task.fresh if delayed and delayed.used_rows else parts.learn
-    learned_to_s = int(learned.as_of_s[-1])
-    return Fitted(grown, calibration, found, parts.evaluate, predictions, choices, learned_to_s)
+    return Fitted(
+        grown=grown,
+        calibration=calibration,
+        evaluation=found,
+        rows=parts.evaluate,
+        predictions=predictions,
+        choices=choices,
+        curves=chosen.judgement.curves,
+        learned_to_s=int(learned.as_of_s[-1]),
+    )
 
 
 class _Chosen(NamedTuple):
