@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -23,13 +24,15 @@ from rta_service.domain.reason import ReasonCode
 from rta_service.domain.request import AdRequest
 from rta_service.online.batcher import Batcher, BatchLimits
 from rta_service.online.explain import explain
-from rta_service.online.pipeline import Pipeline
+from rta_service.online.pipeline import BatchOutcome, Pipeline
 from rta_service.online.watcher import News, ReleaseWatcher
 from rta_service.platforms.registry import load_adapters
+from rta_service.releasing.autopilot_run import Autopilot, Rules
 from rta_service.releasing.desk import Desk
 from rta_service.releasing.loading import StoredReleases, all_warm, way_back
 from rta_service.releasing.rollouts import Rollouts
 from rta_service.releasing.shelf import Shelf
+from rta_service.releasing.trial_office import Habits, Parts, TrialOffice, open_office
 from rta_service.releasing.uploading import UploadRules, Uploads
 from rta_service.scoring.bundle import BundleLimits
 from rta_service.scoring.signature import (
@@ -46,11 +49,13 @@ from rta_service.stores.redis import HotProfile, admin_client, hot_client, watch
 from rta_service.stores.release_reader import AsyncReleaseReader, worker_name
 from rta_service.stores.token_file import TokenFile
 from rta_service.telemetry import Telemetry, count_batch, exposition
+from rta_service.telemetry.sampling import Taking, TrafficSampler, open_ring
 from rta_service.web.control import Desks, control_app
 from rta_service.web.decision import decision_app
 from rta_service.web.gate import Gate
 from rta_service.web.idempotency import Idempotency
 from rta_service.web.lane import ASGIApp, Lane
+from rta_service.web.trial_routes import outcome_routes, trial_routes
 from rta_service.web.upload_routes import UploadLimits
 
 
@@ -146,6 +151,10 @@ class Deciding:
     watcher: ReleaseWatcher
     telemetry: Telemetry
     clock: Clock
+    shelves: Callable[[], Shelf]
+    """Opens the process's one shelf, with its one cache of models."""
+    process: str
+    """Names it among the processes of this host."""
 
 
 def deciding(settings: Settings, url: str, process: str, *, takes_part: bool = True) -> Deciding:
@@ -170,7 +179,7 @@ def deciding(settings: Settings, url: str, process: str, *, takes_part: bool = T
     herald = _Herald(process, pipeline, telemetry, clock)
     poll_s = settings.release_poll_ms / 1000
     watcher = ReleaseWatcher(source, pipeline, poll_s, herald.tell)
-    return Deciding(reader, pipeline, watcher, telemetry, clock)
+    return Deciding(reader, pipeline, watcher, telemetry, clock, shelves, process)
 
 
 class _Herald:
@@ -223,7 +232,12 @@ def decision_lane(settings: Settings, parts: Deciding) -> ASGIApp:
     """Build the decision port's application."""
     adapters = load_adapters()
     limits = BatchLimits(settings.budget_ms / 1000, settings.max_batch, settings.max_waiting)
-    observe = functools.partial(count_batch, parts.telemetry, parts.reader)
+    sampler = traffic_sampler(settings, parts)
+
+    def observe(requests: list[AdRequest], outcome: BatchOutcome) -> None:
+        count_batch(parts.telemetry, parts.reader, requests, outcome)
+        sampler.take(requests, outcome)
+
     batcher = Batcher(parts.pipeline, limits, observe)
 
     def ready() -> str:
@@ -231,6 +245,19 @@ def decision_lane(settings: Settings, parts: Deciding) -> ASGIApp:
 
     app = decision_app(adapters, ready, parts.watcher.run, lambda: warm(parts))
     return Lane(adapters, batcher, parts.telemetry, parts.clock, app)
+
+
+def traffic_sampler(settings: Settings, parts: Deciding) -> TrafficSampler:
+    """Keep some of a worker's scored rows, to compare models on."""
+    _, _, index = parts.process.rpartition("-")
+    taking = Taking(
+        settings.traffic_sample_rate,
+        int(index) if index.isdecimal() else 0,
+        settings.workers,
+        parts.telemetry.count_internal_error,
+    )
+    ring = open_ring(settings.run_dir, parts.process, taking)
+    return TrafficSampler(ring, taking, key_ring(settings), parts.clock)
 
 
 async def warm(parts: Deciding) -> None:
@@ -248,10 +275,39 @@ def rollouts(settings: Settings, shelves: Callable[[], Shelf], clock: Clock) -> 
     return Rollouts(shelves, clock, two_person=settings.two_person_approval)
 
 
-def control_service(settings: Settings, url: str, parts: Deciding) -> FastAPI:
+def autopilot(settings: Settings, shelves: Callable[[], Shelf], clock: Clock) -> Autopilot:
+    """Give commands and the control process what judges and moves models on trial."""
+    rules = Rules(host_name(settings), settings.autopilot)
+    return Autopilot(shelves, rollouts(settings, shelves, clock), clock, rules)
+
+
+def host_name(settings: Settings) -> str:
+    """Name this host's service among all that share the store."""
+    folder = sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:8]
+    return f"{socket.gethostname()}-{folder}"
+
+
+def trial_office(settings: Settings, parts: Deciding) -> TrialOffice:
+    """Put together what the control process does with models on trial; nothing runs yet."""
+    said: dict[str, str] = {}
+
+    def failed(work: str, error: Exception | None) -> None:
+        text = f"{type(error).__name__}: {error}" if error else ""
+        if said.get(work, "") != text:
+            say("trials_fail" if text else "trials_go_on", parts.clock, work=work, error=text)
+        said[work] = text
+
+    pilot = autopilot(settings, parts.shelves, parts.clock)
+    keys = key_ring(settings)
+    given = Parts(parts.shelves, pilot, keys, parts.clock, parts.telemetry, failed)
+    habits = Habits(settings.run_dir, host_name(settings), settings.shadow_cpu_share)
+    return open_office(given, habits)
+
+
+def control_service(settings: Settings, parts: Deciding, trials: TrialOffice) -> FastAPI:
     """Build the control port's application."""
     keys = key_ring(settings)
-    shelves = functools.cache(lambda: shelf(settings, url))
+    shelves = parts.shelves
     releases = Desk(shelves, parts.clock)
     rules = upload_rules(settings)
 
@@ -270,9 +326,9 @@ def control_service(settings: Settings, url: str, parts: Deciding) -> FastAPI:
         explain_request,
         lambda: exposition(settings.run_dir, parts.clock.now_ms()),
     )
-    return control_app(
-        control_gate(settings, shelves, releases, parts.clock), desks, load_adapters()
-    )
+    gate = control_gate(settings, shelves, releases, parts.clock)
+    more = [functools.partial(make, desk=trials) for make in (trial_routes, outcome_routes)]
+    return control_app(gate, desks, load_adapters(), more)
 
 
 def control_gate(

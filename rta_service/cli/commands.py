@@ -15,6 +15,7 @@ from rta_service.cli import (
     serve,
     strategies,
     tokens,
+    trials,
     validate,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "serve",
     "strategies",
     "tokens",
+    "trials",
     "validate",
 ]

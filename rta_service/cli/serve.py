@@ -121,6 +121,8 @@ def control_worker(fd: _Fd) -> None:
     watch_parent(os.environ, settings.drain_s)
     with wiring.store_url(settings) as url:
         parts = wiring.deciding(settings, url, "control", takes_part=False)
-    application = wiring.control_service(settings, url, parts)
+    trials = wiring.trial_office(settings, parts)
+    application = wiring.control_service(settings, parts, trials)
     listener = socket.socket(fileno=fd)
-    serve_app(application, listener, lambda: tell_ready(os.environ), settings.drain_s)
+    with trials.running():
+        serve_app(application, listener, lambda: tell_ready(os.environ), settings.drain_s)
