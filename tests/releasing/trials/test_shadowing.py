@@ -62,14 +62,16 @@ class Place:
         shelf = self.town.shelf
         self.store = TrialStore(shelf.client, shelf.namespace)
         self.ledger = ShadowLedger(lambda: self.store, self.name, self.town.clock)
-        around = Surroundings(
+        self.board = ShadowBoard(self.around(self.load), self.ledger, self.shown.append)
+
+    def around(self, load: Callable[[ModelRef], Any]) -> Surroundings:
+        return Surroundings(
             release=self.release,
-            load=self.load,
+            load=load,
             sample=lambda limit, after_ms: read_sample(self.town.run_dir, limit, after_ms),
             now_ms=self.town.clock.now_ms,
             cpu_s=time.thread_time,
         )
-        self.board = ShadowBoard(around, self.ledger, self.shown.append)
 
     def release(self) -> Release | None:
         found: Release | None = self.town.shelf.releases.current()
@@ -234,14 +236,7 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(
             raise ModelRefused("its file is not here yet")
         return inner(ref)
 
-    around = Surroundings(
-        place.release,
-        load,
-        lambda limit, after_ms: read_sample(place.town.run_dir, limit, after_ms),
-        place.town.clock.now_ms,
-        time.thread_time,
-    )
-    board = ShadowBoard(around, place.ledger, place.shown.append)
+    board = ShadowBoard(place.around(load), place.ledger, place.shown.append)
     place.town.shadow(a_good_one)
     sample_rows(place.town, 10)
 
@@ -344,17 +339,10 @@ def test_while_the_store_is_away_scoring_goes_on(
     def away() -> TrialStore:
         raise StoreUnavailable("gone")
 
-    release = place.town.shadow(a_good_one)
+    place.town.shadow(a_good_one)
     sample_rows(place.town, 20)
     ledger = ShadowLedger(away, "host-1", place.town.clock)
-    around = Surroundings(
-        lambda: release,
-        place.load,
-        lambda limit, after_ms: read_sample(place.town.run_dir, limit, after_ms),
-        place.town.clock.now_ms,
-        time.thread_time,
-    )
-    board = ShadowBoard(around, ledger, place.shown.append)
+    board = ShadowBoard(place.around(place.load), ledger, place.shown.append)
 
     board.look()
     place.town.clock.pass_s(KEPT_EVERY_S)
