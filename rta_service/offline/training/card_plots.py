@@ -132,8 +132,7 @@ def slices_plot(kind: str, found: Sequence[Slice]) -> str:
             at = min(part.pcoc, _MOST_PCOC)
             axes.plot([at], [place], "o", color=_BLUE, markerfacecolor=face, markersize=4)
         axes.set_yticks(range(len(shown)), [part.name for part in shown])
-        axes.invert_yaxis()
-        axes.set(xlabel="PCOC")
+        axes.set(xlabel="PCOC", ylim=(len(shown) - 0.5, -0.5))
 
     return draw(f"slices-{kind}", Frame(height=1.0 + 0.22 * len(shown), left=1.7), paint)
 

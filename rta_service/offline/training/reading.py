@@ -188,6 +188,8 @@ def _seen_by(events: Any, subjects: Any) -> Any:
 def _thresholds(events: Any, as_of_s: int) -> Thresholds | None:
     """Cut stages and tiers as a snapshot of the log's end would; None where the log can't."""
     paid = events.filter(events.event == Event.PAY.value).select("person_id").distinct()
+    if not _count(paid):
+        return None
     payers = events.semi_join(paid, "person_id")
     features = record_columns(payers.mutate(subject=payers.person_id, as_of_s=as_of_s))
     features = engine.materialise(events.get_backend(), "payers", features)

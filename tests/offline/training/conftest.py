@@ -10,6 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from rta_service.features import CATEGORICAL, FEATURE_NAMES
+from rta_service.offline.training.dataset import HeadRows
+
 DAY_S = 86_400
 START_S = 1_704_067_200  # 2024-01-01
 DAYS = 100
@@ -137,3 +140,53 @@ def write_log(tmp_path: Path) -> WriteLog:
 @pytest.fixture(scope="session", name="simulate")
 def simulate_fixture() -> Callable[..., pa.Table]:
     return simulate
+
+
+MakeRows = Callable[..., HeadRows]
+
+
+@pytest.fixture(scope="session")
+def make_rows() -> MakeRows:
+    """Makes rows of `days` days whose odds hang on two features, ending at the log's end.
+
+    Goals follow after an exponential delay of `delay_days` within a window of `window_days`; `rate`
+    moves the odds, `drift` moves them from the first day to the last.
+    """
+
+    def make(
+        rows: int = 4_000,
+        *,
+        seed: int = 1,
+        days: int = 60,
+        rate: float = -1.5,
+        drift: float = 0.0,
+        delay_days: float = 1.0,
+        window_days: float = 7.0,
+        is_value: bool = False,
+    ) -> HeadRows:
+        chance = np.random.default_rng(seed)
+        matrix = chance.normal(5.0, 2.0, (rows, len(FEATURE_NAMES)))
+        matrix[:, CATEGORICAL] = chance.integers(0, 4, (rows, len(CATEGORICAL)))
+        t_s = np.sort(START_S + chance.integers(0, days * DAY_S, rows))
+        age = (t_s - START_S) / (days * DAY_S)
+        lean = rate + drift * age + 0.5 * (matrix[:, 1] - 5.0) + 0.8 * (matrix[:, 23] == 2)
+        hit = chance.random(rows) < _logistic(lean)
+        window_s = round(window_days * DAY_S)
+        delay_s = (chance.exponential(delay_days * DAY_S, rows)).astype(np.int64) % window_s
+        amounts = np.rint(chance.gamma(2.0, 2e7 * np.exp(0.2 * matrix[:, 1])))
+        return HeadRows(
+            matrix=matrix,
+            labels=amounts if is_value else hit.astype(np.float64),
+            as_of_s=t_s,
+            t_s=t_s,
+            known_s=t_s + window_s,
+            delay_s=np.where(hit, delay_s, -1),
+            stages=chance.integers(0, 6, rows),
+            tiers=chance.integers(0, 7, rows),
+            drawn=np.ones(rows, dtype=np.bool_),
+            negatives_kept=1.0,
+            is_value=is_value,
+            dropped={"unmatured": 0},
+        )
+
+    return make

@@ -11,12 +11,21 @@ from rta_service.offline.training.dataset import HeadRows
 DAY = 86_400
 
 
-def _rows(days: int, per_day: int = 100) -> HeadRows:
+def _rows(days: int, per_day: int = 100, undrawn: int = 0) -> HeadRows:
     as_of_s = np.arange(days * per_day, dtype=np.int64) * (DAY // per_day)
+    zeros = np.zeros(len(as_of_s), dtype=np.int64)
     return HeadRows(
         matrix=as_of_s[:, np.newaxis].astype(np.float64),
-        labels=np.arange(len(as_of_s)) % 2 == 0,
+        labels=(np.arange(len(as_of_s)) % 2 == 0).astype(np.float64),
         as_of_s=as_of_s,
+        t_s=as_of_s,
+        known_s=as_of_s,
+        delay_s=zeros,
+        stages=zeros,
+        tiers=zeros,
+        drawn=np.arange(len(as_of_s)) >= undrawn,
+        negatives_kept=1.0,
+        is_value=False,
         dropped={},
     )
 
@@ -39,15 +48,17 @@ def test_parts_are_apart_and_in_the_order_of_time() -> None:
 
     stretches = [(part.matrix.min(), part.matrix.max()) for part in parts]
     assert all(a[1] < b[0] for a, b in pairwise(stretches))
-    assert sum(len(part.labels) for part in parts) == len(rows.labels)
+    assert sum(len(part) for part in parts) == len(rows)
 
 
-def test_with_few_positives_stopping_and_calibration_share_their_rows() -> None:
-    rows = _rows(days=10, per_day=20)
+def test_only_a_fair_sample_calibrates_and_evaluates() -> None:
+    rows = _rows(days=100, undrawn=9_900)
 
     parts = split(rows, choose_cuts(rows))
 
-    assert parts.stop is parts.calibrate
+    assert len(parts.calibrate) == 0
+    assert len(parts.evaluate) == 100
+    assert len(parts.learn) > 5_000
 
 
 def test_a_single_instant_leaves_nothing_to_learn_from() -> None:
@@ -55,4 +66,4 @@ def test_a_single_instant_leaves_nothing_to_learn_from() -> None:
 
     parts = split(rows, choose_cuts(rows))
 
-    assert len(parts.learn.labels) == 0
+    assert len(parts.learn) == 0
