@@ -52,45 +52,47 @@ def fit_calibration(
     Blocks of equal isotonic value are joined with their neighbours until each has at least
     `min_positives`; a block becomes one knot at its mean raw score and its observed rate.
     """
-    scores, codes, counts = np.unique(raw, return_inverse=True, return_counts=True)
-    hits = np.bincount(codes, weights=np.asarray(labels, dtype=np.float64))
-    starts = isotonic_regression(hits / counts, weights=counts).blocks[:-1]
-    ends = _joined_ends(np.add.reduceat(hits, starts), min_positives)
-    first = starts[np.concatenate(([0], ends[:-1] + 1))]
-    rows = np.add.reduceat(counts, first)
-    mean = np.add.reduceat(scores * counts, first) / rows
-    x = np.clip(mean, scores[first], scores[np.append(first[1:], len(scores)) - 1])
-    rate = np.maximum.accumulate(np.add.reduceat(hits, first) / rows)
+    hits = np.asarray(labels, dtype=np.float64)
+    x, rate = _knots(raw, hits, hits, min_positives)
     y = np.clip(rate, SMALLEST, 1.0 - SMALLEST)
-    return _with_ends(x, y, float(scores[-1]))
+    return _with_ends(x, y, float(np.max(raw)))
 
 
 def fit_mean_calibration(
     raw: FloatColumn, amounts: FloatColumn, min_rows: int = MIN_KNOT_ROWS
 ) -> Calibration:
-    """Fit the map from raw predictions to mean amounts, both [n], n >= 1, amounts positive.
+    """Fit the map from raw predictions to mean amounts, both [n], n >= 1, amounts not negative.
 
     Blocks are joined until each has `min_rows`. Beyond the first and the last knot it stays level:
     a mean of few amounts is no ground to promise more.
     """
-    scores, codes, counts = np.unique(raw, return_inverse=True, return_counts=True)
-    sums = np.bincount(codes, weights=amounts)
-    starts = isotonic_regression(sums / counts, weights=counts).blocks[:-1]
-    ends = _joined_ends(np.add.reduceat(counts, starts).astype(np.float64), min_rows)
-    first = starts[np.concatenate(([0], ends[:-1] + 1))]
-    rows = np.add.reduceat(counts, first)
-    x = np.add.reduceat(scores * counts, first) / rows
-    y = np.maximum.accumulate(np.add.reduceat(sums, first) / rows)
+    x, y = _knots(raw, amounts, np.ones(len(raw)), min_rows)
     return Calibration(tuple(x.tolist()), tuple(y.tolist()))
 
 
-def _joined_ends(block_hits: FloatColumn, min_positives: int) -> NDArray[np.int64]:
+def _knots(
+    raw: FloatColumn, values: FloatColumn, evidence: FloatColumn, least: int
+) -> tuple[FloatColumn, FloatColumn]:
+    """Give mean raw score and mean value of isotonic blocks with at least so much evidence each."""
+    scores, codes, counts = np.unique(raw, return_inverse=True, return_counts=True)
+    sums = np.bincount(codes, weights=values)
+    starts = isotonic_regression(sums / counts, weights=counts).blocks[:-1]
+    seen = np.bincount(codes, weights=evidence)
+    ends = _joined_ends(np.add.reduceat(seen, starts), least)
+    first = starts[np.concatenate(([0], ends[:-1] + 1))]
+    rows = np.add.reduceat(counts, first)
+    mean = np.add.reduceat(scores * counts, first) / rows
+    x = np.clip(mean, scores[first], scores[np.append(first[1:], len(scores)) - 1])
+    return x, np.maximum.accumulate(np.add.reduceat(sums, first) / rows)
+
+
+def _joined_ends(block_hits: FloatColumn, least: int) -> NDArray[np.int64]:
     """Choose the last block of each group; a poor last group joins the one before it."""
     ends: list[int] = []
     found = 0.0
     for index, hits in enumerate(block_hits):
         found += hits
-        if found >= min_positives:
+        if found >= least:
             ends.append(index)
             found = 0.0
     last = len(block_hits) - 1

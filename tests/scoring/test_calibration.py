@@ -11,6 +11,7 @@ from rta_service.scoring.calibration import (
     calibrate,
     calibrate_one,
     fit_calibration,
+    fit_mean_calibration,
 )
 
 scores = st.integers(min_value=0, max_value=1_000).map(lambda n: n / 1_000)
@@ -101,3 +102,32 @@ def test_a_calibration_survives_being_written() -> None:
     calibration = Calibration((0.0, 0.1), (0.0, 0.3))
 
     assert msgspec.json.decode(msgspec.json.encode(calibration), type=Calibration) == calibration
+
+
+amounts = st.lists(st.tuples(st.floats(0.1, 9.0), st.floats(1.0, 1e12)), min_size=1, max_size=200)
+
+
+@given(amounts, st.integers(1, 50))
+def test_means_rise_with_the_prediction_and_lie_among_the_amounts(
+    rows: list[tuple[float, float]], min_rows: int
+) -> None:
+    raw, paid = (np.array(column) for column in zip(*rows, strict=True))
+
+    calibration = fit_mean_calibration(raw, paid, min_rows)
+
+    found = calibrate(np.sort(raw), calibration)
+    assert (np.diff(found) >= 0.0).all()
+    assert paid.min() * 0.999 <= found[0] <= found[-1] <= paid.max() * 1.001
+    assert len(calibration.x) <= max(len(rows) // min_rows, 1)
+
+
+def test_each_knot_of_means_is_the_mean_of_its_rows() -> None:
+    chance = np.random.default_rng(3)
+    raw = chance.uniform(1.0, 3.0, 20_000)
+    paid = chance.gamma(2.0, raw * 1e7)
+
+    found = calibrate(raw, fit_mean_calibration(raw, paid))
+
+    for low in (1.0, 1.5, 2.0, 2.5):
+        part = (raw >= low) & (raw < low + 0.5)
+        assert found[part].mean() == pytest.approx(paid[part].mean(), rel=0.03)
