@@ -60,7 +60,7 @@ def some_rows(count: int, seed: int) -> tuple[Matrix, Matrix]:
     return matrix, 1.0 / (1.0 + np.exp(1.5 - lean))
 
 
-def train(seed: int) -> Trained:
+def train(seed: int, leaves: int = 7, rounds: int = 30) -> Trained:
     matrix, rate = some_rows(12_000, seed)
     labels = (np.random.default_rng(seed + 1).random(len(rate)) < rate).astype(np.float64)
     learn, fit, judge = slice(0, 4_000), slice(4_000, 8_000), slice(8_000, None)
@@ -70,8 +70,8 @@ def train(seed: int) -> Trained:
         feature_name=list(FEATURE_NAMES),
         categorical_feature=list(CATEGORICAL),
     )
-    params = {"objective": "binary", "num_leaves": 7, "num_threads": 1, "verbosity": -1}
-    booster = lightgbm.train({**params, "seed": seed}, data, num_boost_round=30)
+    params = {"objective": "binary", "num_leaves": leaves, "num_threads": 1, "verbosity": -1}
+    booster = lightgbm.train({**params, "seed": seed}, data, num_boost_round=rounds)
     calibration = fit_calibration(np.asarray(booster.predict(matrix[fit])), labels[fit])
     stages = np.arange(len(labels[judge])) % 5
     text = booster.model_to_string().encode()
@@ -86,6 +86,11 @@ def trained() -> Trained:
 @pytest.fixture(scope="session")
 def trained_anew() -> Trained:
     return train(50)
+
+
+@pytest.fixture(scope="session")
+def trained_larger() -> Trained:
+    return train(5, leaves=31, rounds=120)
 
 
 def manifest_of(model: Trained, name: str, version: str) -> ModelManifest:
@@ -169,6 +174,12 @@ def a_bundle(tmp_path: Path, trained: Trained) -> MakeBundle:
         return write_bundle(folder, model or trained, "register", version, Changes(**changes))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def upload_key() -> bytes:
+    """The private key whose signatures `rules` trusts."""
+    return UPLOAD_KEY
 
 
 @pytest.fixture(scope="session")
