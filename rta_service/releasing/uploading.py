@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -95,7 +95,10 @@ def accept_upload(
         verdict = _verdict(trial, gates, faults, round(time.monotonic() - begun_s, 3))
         with _trouble_named(shelf.models_folder):
             write_verdict(shelf.models_folder, verdict)
-    if verdict.accepted and trial.known is None:
+    if not verdict.accepted:
+        with suppress(StoreUnavailable):  # its verdict is kept: a refusal needs no store
+            shelf.releases.note(_entry(verdict))
+    elif trial.known is None:
         shelf.releases.note(_entry(verdict))
     return verdict
 
@@ -122,9 +125,11 @@ def accept_signed(
 
 
 def _entry(verdict: Verdict) -> AuditEntry:
-    """Say in the audit log that a version exists from now on."""
+    """Say in the audit log that a version exists from now on, or who tried and what refused it."""
+    refused = next((g.name for g in verdict.gates if g.outcome == "failed"), "")
     signed = f"signed by {verdict.signed_by}" if verdict.signed_by else "unsigned"
-    what = f"{verdict.name} {verdict.version}, {signed}, verdict {verdict.upload_id}"
+    became = f" refused by {refused}" if refused else f", {signed}"
+    what = f"{verdict.name} {verdict.version}{became}, verdict {verdict.upload_id}"
     return AuditEntry(verdict.at_ms, verdict.by, "upload", what, verdict.why)
 
 

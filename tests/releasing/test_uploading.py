@@ -200,6 +200,21 @@ def test_an_unsound_models_faults_are_kept_with_its_verdict(
     assert kept.verdicts("register", "../x") == []
 
 
+def test_a_refusal_is_noted_too_and_needs_no_store(
+    shelf: Shelf, a_bundle: MakeBundle, trained: Any, rules: UploadRules, tmp_path: Path
+) -> None:
+    source = a_bundle(text=a_cycle(trained.text))
+    away = replace(shelf, client=admin_client(f"unix://{tmp_path / 'nowhere.sock'}"))
+
+    verdict = accept_upload(shelf, source, FACTS, rules)
+    again = accept_upload(away, source, FACTS, rules)
+
+    (noted,) = shelf.releases.audit(9)
+    assert (noted.who, noted.action, noted.why) == ("ann", "upload", "a better week")
+    assert noted.what == f"register v1 refused by structure, verdict {verdict.upload_id}"
+    assert again.reason == verdict.reason
+
+
 def test_an_unreadable_upload_has_a_verdict_too(
     shelf: Shelf, accept: Accept, tmp_path: Path
 ) -> None:
