@@ -22,6 +22,8 @@ RECORD_VERSION: Final = 1
 FLAG_OPTED_OUT: Final = 1
 FLAG_COMPETITOR_ACTIVE: Final = 2
 FLAG_INDUSTRY_ACTIVE: Final = 4
+FLAG_NEWCOMER: Final = 8
+"""Made of the newest events alone: no snapshot knows this device yet, so none has this flag."""
 
 RECORD_DTYPE: Final = np.dtype(
     [
