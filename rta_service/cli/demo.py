@@ -1,6 +1,7 @@
 """`rta demo`: the main job end to end on a simulated marketplace."""
 
 import contextlib
+import itertools
 import signal
 import tempfile
 import threading
@@ -8,9 +9,10 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from rich.progress import Progress
 
 from rta_service import wiring
 from rta_service.cli.app import app, progress, stdout
@@ -18,6 +20,10 @@ from rta_service.cli.options import AsJson, now_ms
 from rta_service.cli.release import print_json
 from rta_service.config import Settings
 from rta_service.domain.clock import SystemClock
+from rta_service.domain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from rta_service.simulation.traffic import SimulatedRequest
 
 _RATE_PER_S: Final = 1500.0
 """Well below capacity on two cores, which generator and service share: latencies, not queues."""
@@ -31,16 +37,24 @@ def demo(
     control_port: Annotated[int, typer.Option(help="Control port.")] = 8001,
     workers: Annotated[int, typer.Option(min=1, help="Decision processes.")] = 1,
     requests: Annotated[int, typer.Option(min=500, help="Platform requests to play.")] = 20_000,
+    data: Annotated[
+        Path | None, typer.Option(help="Keep the world in this folder, for the other commands.")
+    ] = None,
+    traffic: Annotated[
+        float, typer.Option(min=0, max=2000, help="Requests a second to go on with after the run.")
+    ] = 0,
     leave: Annotated[
         bool, typer.Option("--exit", help="End after the run: 0 only if its checks held.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a marketplace, build, train, publish, serve, and play the ad platforms."""
+    if data is not None and (data / "events.parquet").exists():
+        raise InvalidInput("holds a world already: rta serve --data serves it", str(data))
     # end like Ctrl-C, so that the service and the folder go too
     signal.signal(signal.SIGTERM, _interrupt)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rta-demo-")))
+        folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rta-demo-")))
         settings = Settings(
             data_dir=folder,
             redis_url=None,
@@ -48,12 +62,12 @@ def demo(
             port=port,
             control_port=control_port,
             workers=workers,
-            namespace="demo",
+            namespace="rta" if data else "demo",  # the other commands' default
         )
         asked = (devices, seed, requests)
-        passed = _run(settings, asked, stack, as_json=as_json, stays=not leave)
+        passed, platforms = _run(settings, asked, stack, as_json=as_json, stays=not leave)
         if not leave:
-            _wait_for_interrupt()
+            _serve_on(platforms, settings.port, traffic)
     raise typer.Exit(0 if passed else 1)
 
 
@@ -64,7 +78,7 @@ def _run(
     *,
     as_json: bool,
     stays: bool,
-) -> bool:
+) -> tuple[bool, "list[SimulatedRequest]"]:
     from rta_service.demo import judging, play, report, world
     from rta_service.simulation.traffic import TrafficOptions, simulate_traffic
     from rta_service.telemetry import read_all
@@ -88,7 +102,7 @@ def _run(
     # what nothing answers any more is not worth printing
     curls = report.curl_lines(settings, played, token) if stays or as_json else []
     _print(document, curls, as_json=as_json)
-    return bool(document["passed"])
+    return bool(document["passed"]), asked
 
 
 def _print(document: dict[str, Any], curls: list[str], *, as_json: bool) -> None:
@@ -108,8 +122,15 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _wait_for_interrupt() -> None:
+def _serve_on(asked: "list[SimulatedRequest]", port: int, rate_per_s: float) -> None:
+    """Wait for Ctrl-C, with the same platforms asking again and again if that is wanted."""
+    from rta_service.demo.play import play
+
     stdout.print("\nserving until Ctrl-C")
     signal.signal(signal.SIGINT, _interrupt)  # also where a shell made us ignore it
     with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+        if not rate_per_s:
+            threading.Event().wait()
+        step = max(1, round(10 * rate_per_s))  # ten seconds at a time
+        for start in itertools.cycle(range(0, len(asked), step)):
+            play(asked[start : start + step], port, rate_per_s, Progress(disable=True))

@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +55,34 @@ def test_the_demo_decides_holds_its_checks_and_ends_with_0() -> None:
     report.show(document, Console(file=shown, width=120))
     assert "churned people" in shown.getvalue()
     assert document["curl"][0].startswith("curl -s http://127.0.0.1:")
+
+
+def test_a_kept_world_is_there_for_the_other_commands(tmp_path: Path) -> None:
+    ports = (_free_port(), _free_port())
+    command = [sys.executable, "-m", "rta_service", "demo", "--traffic", "200"]
+    command += ["--devices", "3000", "--requests", "500", "--data", str(tmp_path / "world")]
+    command += ["--port", ports[0], "--control-port", ports[1]]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    try:
+        assert any("serving until" in line for line in run.stdout), run.stderr
+
+        listed = _rta("models", "list", "--json", "--data", str(tmp_path / "world"))
+        again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+        phases = {model["name"]: model["phase"] for model in json.loads(listed)["models"]}
+        assert (phases["register"], phases["trade"]) == ("live", "live")
+        assert again.returncode == 2
+        assert "holds a world already" in again.stderr
+    finally:
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=30)
+    assert run.returncode == 0
+
+
+def _rta(*words: str) -> str:
+    command = [sys.executable, "-m", "rta_service", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def test_a_port_in_use_is_named() -> None:
