@@ -59,11 +59,18 @@ _STRUCT: Final = struct.Struct("<2BHqQ3H4B22s12s")
 _LIMITS: Final = (65_535, 65_535, 65_535, 255, 255, 255, 255)
 _INSTANT_BITS: Final = 17
 """Seconds of a day, counted from 1, with 0 for never."""
+_INSTANT_MASK: Final = (1 << _INSTANT_BITS) - 1
+_SHIFTS: Final = tuple(_INSTANT_BITS * place for place in range(len(FIRSTS) + len(LASTS)))
 _ORDER_BYTES: Final = 3
+_NO_ORDER_BYTES: Final = bytes(_ORDER_BYTES * ORDERS_A_DAY)
+_NO_ORDERS: Final[frozenset[int]] = frozenset()
 _MOST_CENTS: Final = (1 << 63) - 1
 _U16: Final = 65_535
 _U8: Final = 255
 _ACTIVE_DAYS: Final = 28
+_UNKNOWN: Final = int(Role.UNKNOWN)
+_BUYER: Final = int(Role.BUYER)
+_SELLER: Final = int(Role.PRIVATE_SELLER)
 
 
 class Happened(Protocol):
@@ -185,9 +192,9 @@ def pack_delta(delta: Delta) -> bytes:
     """Write a delta; counts stop at their greatest value, orders at the smallest hashes."""
     before = delta.day * DAY_S - 1
     word = 0
-    for place, instant in enumerate((*delta.firsts, *delta.lasts)):
+    for shift, instant in zip(_SHIFTS, (*delta.firsts, *delta.lasts), strict=True):
         if instant:
-            word |= (instant - before) << (_INSTANT_BITS * place)
+            word |= (instant - before) << shift
     # the smallest, not the first: so it does not matter in which order they came
     kept = sorted(delta.orders)[:ORDERS_A_DAY]
     return _STRUCT.pack(
@@ -209,18 +216,24 @@ def unpack_delta(data: bytes) -> Delta:
     _, flags, day, cents, person_key, *counts, instants, orders = _STRUCT.unpack(data)
     before = day * DAY_S - 1
     word = int.from_bytes(instants, "little")
-    found = []
-    for _ in range(len(FIRSTS) + len(LASTS)):
-        second = word & ((1 << _INSTANT_BITS) - 1)
-        found.append(before + second if second else 0)
-        word >>= _INSTANT_BITS
-    hashes = (
-        int.from_bytes(orders[at : at + _ORDER_BYTES], "little")
-        for at in range(0, len(orders), _ORDER_BYTES)
+    seconds = [word >> shift & _INSTANT_MASK for shift in _SHIFTS]
+    found = [before + second if second else 0 for second in seconds]
+    return Delta(
+        day,
+        person_key,
+        flags,
+        cents,
+        tuple(counts),
+        tuple(found[: len(FIRSTS)]),
+        tuple(found[len(FIRSTS) :]),
+        _NO_ORDERS if orders == _NO_ORDER_BYTES else _orders(orders),
     )
-    firsts, lasts = tuple(found[: len(FIRSTS)]), tuple(found[len(FIRSTS) :])
-    kept = frozenset(filter(None, hashes))
-    return Delta(day, person_key, flags, cents, tuple(counts), firsts, lasts, kept)
+
+
+def _orders(hashes: bytes) -> frozenset[int]:
+    starts = range(0, len(hashes), _ORDER_BYTES)
+    found = (int.from_bytes(hashes[at : at + _ORDER_BYTES], "little") for at in starts)
+    return frozenset(filter(None, found))
 
 
 def apply_deltas(record: bytes | None, deltas: Sequence[bytes]) -> bytes:
@@ -252,27 +265,36 @@ def _advanced(record: UserRecord, whole: Delta, launch_days: int) -> UserRecord:
     flags = record.flags | whole.flags
     if opted_out or opted_in:  # no wins when both fall into one second
         flags = flags & ~FLAG_OPTED_OUT | (FLAG_OPTED_OUT if opted_out >= opted_in else 0)
-    fresh = record._replace(
-        flags=flags,
-        active_days_28=min(record.active_days_28 + launch_days, _ACTIVE_DAYS),
-        orders=min(record.orders + len(whole.orders) + unnamed, _U16),
-        first_seen_at=first_seen,
-        last_active_at=launched or stand_in,
-        downloaded_at=record.downloaded_at or downloaded,
-        activated_at=record.activated_at or activated,
-        registered_at=record.registered_at or registered,
-        traded_at=record.traded_at or traded,
-        last_pay_at=last_pay,
-        last_ad_click_at=clicked or record.last_ad_click_at,
-        launches=min(record.launches + launches, _U16),
-        money_code=_money(record.money_code, whole.cents),
-        browses=min(record.browses + browses, _U16),
-        ad_exposures=min(record.ad_exposures + exposures, _U8),
-        ad_clicks=min(record.ad_clicks + clicks, _U8),
-        listings=min(record.listings + listings, _U8),
-        sales=min(record.sales + sales, _U8),
+    orders = min(record.orders + len(whole.orders) + unnamed, _U16)
+    browses = min(record.browses + browses, _U16)
+    listings, sales = min(record.listings + listings, _U8), min(record.sales + sales, _U8)
+    # by position: _replace by name takes three times as long, and this is the request's way
+    return UserRecord(
+        record.version,
+        flags,
+        record.tier,
+        max(record.role, _least_role(listings + sales, orders + browses)),
+        record.segment,
+        min(record.active_days_28 + launch_days, _ACTIVE_DAYS),
+        orders,
+        record.person_key,
+        first_seen,
+        launched or stand_in,
+        record.downloaded_at or downloaded,
+        record.activated_at or activated,
+        record.registered_at or registered,
+        record.traded_at or traded,
+        last_pay,
+        clicked or record.last_ad_click_at,
+        min(record.launches + launches, _U16),
+        _money(record.money_code, whole.cents),
+        browses,
+        min(record.ad_exposures + exposures, _U8),
+        min(record.ad_clicks + clicks, _U8),
+        listings,
+        sales,
+        *record[-3:],
     )
-    return fresh._replace(role=max(fresh.role, _least_role(fresh)))
 
 
 def _joined(one: Delta, other: Delta) -> Delta:
@@ -313,10 +335,10 @@ def _money(code: int, cents: int) -> int:
     return int(money_code(np.array([round(money_cents(code)) + cents]))[0])
 
 
-def _least_role(record: UserRecord) -> int:
-    if record.listings + record.sales:
-        return int(Role.PRIVATE_SELLER)
-    return int(Role.BUYER) if record.orders + record.browses else int(Role.UNKNOWN)
+def _least_role(sold: int, bought: int) -> int:
+    if sold:
+        return _SELLER
+    return _BUYER if bought else _UNKNOWN
 
 
 def _least_tier(record: UserRecord) -> int:
