@@ -1,6 +1,6 @@
 """What is asked of the rows that both models scored, whoever decided: most harm shows here."""
 
-from math import inf, log, log2
+from math import exp, inf, log, log2
 from typing import Final
 
 import numpy as np
@@ -14,16 +14,18 @@ from rta_service.nearline.autopilot.reading import (
     State,
     band,
     by_error,
-    by_intervals,
     by_wager,
     too_early,
+    within,
 )
 from rta_service.nearline.autopilot.sequential import (
     BURN_IN,
     Interval,
     calibration_interval,
+    mean_interval,
     miscalibrated,
     share_above,
+    widening,
 )
 
 _DRIFT_ROWS: Final = 1_000
@@ -37,18 +39,44 @@ def soundness(case: Case) -> Reading:
 
 
 def calibration(case: Case) -> Reading:
-    """Ask whether as many conversions came as the candidate promised."""
-    level = case.level
-    if not level.positives:
-        return Reading("calibration", State.UNSURE, "no matured positive yet")
+    """Ask whether as many conversions came as promised, or the live model errs as much.
+
+    When conversions fall for everybody, both models promise too much, and a new one that is as far
+    off as the old one is not to blame. So on either side it is enough to keep the margin of what
+    came or of the live model, and only beyond both there is harm.
+    """
+    level, margin = case.level, case.policy.pcoc_margin
+    if level.positives < BURN_IN:
+        return too_early("calibration", level.positives)
     come, promised = case.pairs.come_and_promised()
-    allowed = band(case.policy.pcoc_margin, level.live, level.positives)
+    ratio = case.pairs.level_ratio()
     stop, passing = (
-        calibration_interval(come, promised, alpha) for alpha in (case.stop, case.policy.false_pass)
+        _levels(case, (come, promised), ratio, alpha)
+        for alpha in (case.stop, case.policy.false_pass)
     )
-    words = f"predictions over {level.positives:,} matured positives"
-    reading = Reading("calibration", State.UNSURE, words, promised / come)
-    return by_intervals(reading, stop, passing, allowed)
+    state = State.UNSURE
+    if min(one.low for one in stop) > margin or max(one.high for one in stop) < 1.0 / margin:
+        state = State.ALARM
+    elif (
+        min(one.high for one in passing) <= margin
+        and max(one.low for one in passing) >= 1.0 / margin
+    ):
+        state = State.CLEAR
+    words = (
+        f"predictions over {level.positives:,} matured positives, {exp(ratio.figure):.3f} of the"
+        f" live model's"
+    )
+    reading = Reading("calibration", state, words, promised / come)
+    return within(reading, stop[0], Interval(1.0 / margin, margin))
+
+
+def _levels(
+    case: Case, counted: tuple[float, float], ratio: Estimate, alpha: float
+) -> tuple[Interval, Interval]:
+    """Give the intervals of predictions over outcomes, and of them over the live model's."""
+    width = widening(case.level.positives, alpha, case.planned)
+    low, high = mean_interval(ratio.figure, ratio.error, width)
+    return calibration_interval(*counted, alpha), Interval(exp(low), exp(high))
 
 
 def segments(case: Case) -> Reading:
@@ -113,7 +141,7 @@ def money(case: Case) -> Reading:
         return too_early("money", positives)
     found = case.pairs.gain(case.evidence)
     if found is None:
-        return Reading("money", State.CLEAR, "no conversion is worth anything yet")
+        return Reading("money", State.CLEAR, "no row says what a conversion is worth")
     words = "surplus of its bids over the live ones', as a share of theirs"
     allowed = Interval(-case.policy.money_margin, inf)
     return by_error(case, Reading("money", State.UNSURE, words), found, allowed)

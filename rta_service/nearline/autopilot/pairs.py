@@ -62,6 +62,20 @@ class Pairs:
         worth = hits / float((self.own**2 * self.positives).sum()) if hits else 1.0
         return hits * worth, promised * worth
 
+    def level_ratio(self) -> Estimate:
+        """Give the logarithm of the candidate's promises over outcomes, against the live model's.
+
+        Each over the rows that it would have bought; the luck of these labels is in both, so that
+        the ratio is known several times better than either. Needs a positive.
+        """
+        rows = self.positives + self.negatives
+        own_hits, hits = (self.own * self.positives).sum(), self.positives.sum()
+        promised = (self.own * rows * self.candidate).sum() / own_hits
+        live = (rows * self.live).sum() / hits
+        influence = self.own / own_hits - 1.0 / hits
+        error = float((influence**2 * self.positives).sum()) ** 0.5
+        return Estimate(float(np.log(promised / live)), error)
+
     def excess_loss(self) -> Estimate:
         """Give the candidate's log loss over the live model's, in nats a positive."""
         of_positives = np.log(self.live / self.candidate)

@@ -41,7 +41,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     false_pass: float = 0.02
     """Chance, for each guard, that a candidate at its margin is ever passed by it."""
     pcoc_margin: float = 1.1
-    """Predictions over outcomes lie between 1/this and this, apart from the live model's own error."""
+    """Predictions over outcomes, or over the live model's, lie between 1/this and this."""
     segment_margin: float = 1.3
     """The same in every segment."""
     loss_margin: float = 0.025

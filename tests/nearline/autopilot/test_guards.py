@@ -62,6 +62,16 @@ def test_conversions_that_fall_for_everybody_are_not_the_candidates_fault(market
     assert reading.state is State.CLEAR
 
 
+def test_a_candidate_that_mends_the_live_models_level_is_cleared(market: Any) -> None:
+    batch = market.outcomes(60_000)
+
+    evidence = settle(Evidence("v1", "v2"), replace(batch, live_scores=0.8 * batch.live_scores))
+
+    reading = read(evidence, "calibration")
+    assert reading.state is State.CLEAR
+    assert "1.25" in reading.words
+
+
 def test_one_segment_that_is_far_off_is_found_among_good_ones(market: Any) -> None:
     batch = market.outcomes(60_000)
     spoiled = np.asarray(batch.segments) == "growth/json"

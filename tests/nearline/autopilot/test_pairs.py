@@ -95,6 +95,22 @@ def test_a_candidate_is_not_blamed_for_rows_that_the_live_model_chose() -> None:
     assert np.mean(losses) == pytest.approx(0.0, abs=0.01)
 
 
+def test_the_ratio_of_levels_is_known_better_than_either_level() -> None:
+    found = [a_bought_market(np.random.default_rng(seed))[0] for seed in range(10, 22)]
+
+    ratios = [pairs_of(evidence).level_ratio() for evidence in found]
+    levels = [promised / come for come, promised in map(_come_and_promised, found)]
+
+    spread = np.std([ratio.figure for ratio in ratios])
+    assert spread < 0.6 * np.std(levels)
+    assert ratios[0].error == pytest.approx(spread, rel=0.6)
+    assert np.mean([ratio.figure for ratio in ratios]) == pytest.approx(0.0, abs=0.02)
+
+
+def _come_and_promised(evidence: Evidence) -> tuple[float, float]:
+    return pairs_of(evidence).come_and_promised()
+
+
 def test_without_sampled_rows_every_row_weighs_the_same(market: Any) -> None:
     pairs = pairs_of(settle(EMPTY, market.outcomes(1_000)))
 
