@@ -53,7 +53,7 @@ def compare_scores(candidate: ModelWords) -> dict[str, Any]:
 def _raw(path: Path, text: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     try:
         scores = lightgbm.Booster(model_str=text).predict(rows, raw_score=True, num_threads=1)
-    except lightgbm.basic.LightGBMError as error:
+    except (lightgbm.basic.LightGBMError, ValueError) as error:  # ValueError: of its parameters
         raise ModelRefused(f"{path.name}: LightGBM can't read it ({error})") from error
     result = np.asarray(scores, dtype=np.float64)
     if result.shape != (len(rows),):

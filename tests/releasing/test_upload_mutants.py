@@ -158,6 +158,22 @@ def test_a_hostile_text_is_refused_by_name_or_scores_like_its_origin(
     assert tally.of("golden_raw") > 0
 
 
+def test_parameters_that_lightgbm_can_not_read_cost_no_process(
+    an_uploader: Callable[[Files], Uploader], a_bundle: Callable[[], Path], process: Any
+) -> None:
+    files = files_of(a_bundle())
+    uploader = an_uploader(files)
+    first = uploader.upload("v1", {})
+    started = process.starts
+
+    damaged = files[MODEL].replace(b"[max_bin_by_feature: ]\n[", b"[max_bin_by_feature: ]*[")
+    verdict = uploader.upload("v2", {MODEL: damaged})
+
+    assert first.accepted
+    assert verdict.reason.startswith("scores: model.txt: LightGBM can't read it")
+    assert process.starts == started
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("origin", "count"), COUNTS.items(), indirect=["origin"])
