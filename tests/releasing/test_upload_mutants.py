@@ -183,7 +183,7 @@ def test_twenty_thousand_hostile_texts_are_refused_by_name_or_score_like_their_o
     files, started = files_of(origin), process.starts
 
     tally = an_uploader(files).try_all(hostile(files[MODEL], count))
-    said = f"{origin.parent.name}, {process.starts - started} processes started"
+    said = f"text of {len(files[MODEL]):,} bytes, {process.starts - started} processes started"
     sys.stdout.write(f"\n{said}\n{tally}\n")
 
     assert sum(tally.outcomes.values()) == count
