@@ -140,6 +140,8 @@ _EFFECTS: Final[dict[str, _Effect]] = {
     Event.OPT_OUT: _Effect(last=3),
     Event.OPT_IN: _Effect(last=4),
 }
+FOLDED: Final = frozenset(_EFFECTS)
+"""The words that leave a mark on a record."""
 
 
 def day_of(ts_ms: int) -> int:

@@ -9,7 +9,8 @@ RTAError
 ├── DegradedError           ours, and a safe answer exists
 │   ├── DeadlineExceeded      no time left for the next step
 │   ├── StoreUnavailable      the store is slow or gone
-│   └── SnapshotMissing       the release's snapshot expired or was lost
+│   ├── SnapshotMissing       the release's snapshot expired or was lost
+│   └── StaleWriter           somebody else wrote since this writer read
 └── StartupError            ours, and there is no safe answer: the process does not start
     └── ModelRefused          a model is damaged, or speaks another feature set
         └── ModelUnsound        its text breaks a rule of structure; every fault found is named
@@ -64,6 +65,10 @@ class StoreUnavailable(DegradedError):
 
 class SnapshotMissing(DegradedError):
     """The release's snapshot is not (any longer) in the store."""
+
+
+class StaleWriter(DegradedError):
+    """Somebody else wrote since this writer read; nothing was overwritten."""
 
 
 class StartupError(RTAError):

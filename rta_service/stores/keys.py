@@ -2,6 +2,8 @@
 
 {ns}:p1:<snapshot>:<bucket hex>   hash: 8-byte device key -> 64-byte record, and SENTINEL; expires
 {ns}:p1:<snapshot>:manifest       the manifest, set last: a snapshot without it is not loaded; expires
+{ns}:d1:<day>:<bucket hex>        hash: 8-byte device key -> 64-byte delta of that UTC day (YYYY-MM-DD),
+                                  and SENTINEL -> id of the last stream entry in it; expires
 {ns}:p1:lock, {ns}:p1:fence       who is loading now, and the count of loaders so far
 {<ns>}:r1:current                 the id of the release that decides
 {<ns>}:r1:release:<id>            a release as JSON, never changed
@@ -20,12 +22,13 @@
 What is known of models on trial lies under {<ns>}:r1 too: `trial_store` and `autopilot_store` name
 those keys.
 
-p1 and r1 are layout versions: another layout gets another number, so that both can live side by
+p1, d1 and r1 are layout versions: another layout gets another number, so that both can live side by
 side. The braces of r1 are literal: they keep a namespace's releases in one cluster slot, which
-the compare-and-set script needs. Buckets carry none and spread over the whole cluster.
+the compare-and-set script needs. Buckets, of snapshots and of deltas, carry none and spread over the whole cluster.
 """
 
 import re
+from datetime import date
 from typing import Final
 
 from rta_service.domain.errors import InvalidInput
@@ -35,6 +38,10 @@ SENTINEL: Final = b"_"
 
 SENTINEL_VALUE: Final = b"1"
 
+DELTA_BUCKET_BITS: Final = 14
+"""Whatever a snapshot has: 2 million devices a day before its small hashes outgrow 128 fields."""
+
+_FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -67,6 +74,12 @@ def bucket_name(prefix: bytes, bucket: int) -> bytes:
 def manifest_name(namespace: str, snapshot_id: str) -> bytes:
     """Name the key that says a snapshot is completely loaded."""
     return bucket_prefix(namespace, snapshot_id) + b"manifest"
+
+
+def delta_prefix(namespace: str, day: int) -> bytes:
+    """Give what the names of a day's delta buckets begin with; the day counts from 1970, UTC."""
+    word = date.fromordinal(_FIRST_DAY + day).isoformat()
+    return f"{checked(namespace, 'namespace')}:d1:{word}:".encode()
 
 
 def load_name(namespace: str, part: str) -> str:
