@@ -93,9 +93,10 @@ class ReleaseWatcher:
         """Poll until cancelled."""
         showing = asyncio.create_task(self._keep_showing())
         try:
-            while True:
-                await self.poll()
+            await self.poll()
+            while not _is_cancelled():
                 await asyncio.sleep(self._poll_s)
+                await self.poll()
         finally:
             showing.cancel()
             if self._warming is not None:
@@ -138,8 +139,7 @@ class ReleaseWatcher:
         self._pipeline.live = live
         self._refused_id = ""
         self._report(News("release_taken", wanted, seconds=_now_s() - started_s))
-        with suppress(RTAError):  # it is shown again within a second
-            await self._source.show(wanted)
+        await self._show()
         self._warming = asyncio.create_task(self._warm(live))
 
     async def _ready(self, wanted: str) -> LiveRelease | None:
@@ -192,10 +192,24 @@ class ReleaseWatcher:
             self._report(News("way_back_cold", live.release.release_id, _typed(error)))
 
     async def _keep_showing(self) -> None:
-        while True:
-            with suppress(RTAError):  # a store that is away is the poll's news
-                await self._source.show(self.live_id)
+        await self._show()
+        while not _is_cancelled():
             await asyncio.sleep(_SHOW_S)
+            await self._show()
+
+    async def _show(self) -> None:
+        with suppress(RTAError):  # a store that is away is the poll's news
+            await self._source.show(self.live_id)
+
+
+def _is_cancelled() -> bool:
+    """Tell whether this task was asked to end, even if somebody below it swallowed that.
+
+    Until Python 3.12 `asyncio.wait_for`, through which the store's client writes, loses a
+    cancellation that comes just when its work is done; a worker that drains would wait for ever.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _now_s() -> float:

@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +26,15 @@ class FakeSource:
     """Of the store, when it is written to."""
     cold: Exception | None = None
     loaded: asyncio.Event = field(default_factory=asyncio.Event)
+    swallows: str = ""
+    """The call that waits until it is cancelled, and then returns as if nothing had happened."""
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.loaded.set()
 
     async def pointers(self) -> tuple[str, str]:
+        await self._swallow("pointers")
         if isinstance(self.wanted, Exception):
             raise self.wanted
         return self.wanted, self.proposed
@@ -52,8 +57,15 @@ class FakeSource:
         self.answers.append((release_id, reason))
 
     async def show(self, release_id: str) -> None:
+        await self._swallow("show")
         self._fail()
         self.shown.append(release_id)
+
+    async def _swallow(self, call: str) -> None:
+        if self.swallows == call:
+            self.waiting.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
 
     def _fail(self) -> None:
         if self.error is not None:
@@ -271,6 +283,22 @@ async def test_a_store_that_is_away_changes_nothing(post: Post, error: Exception
     assert post.watcher.live_id == "r1"
     assert post.news[-1].event == "store_unavailable"
     assert isinstance(post.news[-1].error, RTAError)
+
+
+@pytest.mark.parametrize("swallows", ["pointers", "show"])
+async def test_it_ends_even_if_the_stores_client_swallows_the_cancellation(
+    post: Post, swallows: str
+) -> None:
+    post.source.swallows = swallows
+    task = asyncio.create_task(post.watcher.run())
+    async with asyncio.timeout(5):
+        await post.source.waiting.wait()
+
+    task.cancel()
+
+    left = [t for t in asyncio.all_tasks() if "ReleaseWatcher" in repr(t)]
+    _, pending = await asyncio.wait(left, timeout=5)
+    assert not pending
 
 
 async def test_a_store_that_comes_back_is_reported_once(post: Post) -> None:
