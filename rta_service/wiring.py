@@ -5,6 +5,7 @@ import functools
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,15 +21,16 @@ from rta_service.config import Settings
 from rta_service.device_key import KEY_BYTES, KeyRing
 from rta_service.domain.clock import Clock, SystemClock
 from rta_service.domain.errors import DegradedError, InvalidInput, StoreUnavailable
-from rta_service.domain.reason import ReasonCode
 from rta_service.domain.request import AdRequest
 from rta_service.online.batcher import Batcher, BatchLimits
 from rta_service.online.explain import explain
 from rta_service.online.pipeline import BatchOutcome, Pipeline
-from rta_service.online.watcher import News, ReleaseWatcher
+from rta_service.online.watcher import ReleaseWatcher
 from rta_service.platforms.registry import load_adapters
 from rta_service.releasing.autopilot_run import Autopilot, Rules
+from rta_service.releasing.background import Background, Pace
 from rta_service.releasing.desk import Desk
+from rta_service.releasing.herald import Herald
 from rta_service.releasing.loading import StoredReleases, all_warm, way_back
 from rta_service.releasing.rollouts import Rollouts
 from rta_service.releasing.shelf import Shelf
@@ -48,7 +50,7 @@ from rta_service.stores.profile_reader import RedisProfileReader
 from rta_service.stores.redis import HotProfile, admin_client, hot_client, watch_client
 from rta_service.stores.release_reader import AsyncReleaseReader, worker_name
 from rta_service.stores.token_file import TokenFile
-from rta_service.telemetry import Telemetry, count_batch, exposition
+from rta_service.telemetry import SkewAlarm, Telemetry, count_batch, exposition
 from rta_service.telemetry.sampling import Taking, TrafficSampler, open_ring
 from rta_service.web.control import Desks, control_app
 from rta_service.web.decision import decision_app
@@ -176,49 +178,12 @@ def deciding(settings: Settings, url: str, process: str, *, takes_part: bool = T
     worker = worker_name(process, socket.gethostname(), os.getpid()) if takes_part else ""
     follower = AsyncReleaseReader(watch_client(url), settings.namespace, worker)
     source = StoredReleases(follower, shelves, way_back if takes_part else all_warm)
-    herald = _Herald(process, pipeline, telemetry, clock)
+    herald = Herald(
+        pipeline, telemetry, clock, functools.partial(say, clock=clock, process=process)
+    )
     poll_s = settings.release_poll_ms / 1000
     watcher = ReleaseWatcher(source, pipeline, poll_s, herald.tell)
     return Deciding(reader, pipeline, watcher, telemetry, clock, shelves, process)
-
-
-class _Herald:
-    """Counts and says what becomes of releases in one process."""
-
-    def __init__(
-        self, process: str, pipeline: Pipeline, telemetry: Telemetry, clock: Clock
-    ) -> None:
-        self._process = process
-        self._pipeline = pipeline
-        self._telemetry = telemetry
-        self._clock = clock
-        self._said = ""
-
-    def tell(self, news: News) -> None:
-        """Count it, and say it unless it was said last."""
-        self._count(news)
-        error = str(news.error or "")
-        line = f"{news.event} {news.release_id} {error}"
-        if line != self._said:
-            self._said = line
-            facts = {"process": self._process, "release": news.release_id, "error": error}
-            say(news.event, self._clock, **facts)
-
-    def _count(self, news: News) -> None:
-        away = isinstance(news.error, StoreUnavailable)
-        self._pipeline.absence = ReasonCode.STORE_UNAVAILABLE if away else ReasonCode.NO_RELEASE
-        live = self._pipeline.live
-        match news.event:
-            case "release_taken" if live is not None:
-                self._telemetry.release_taken(
-                    live.release.created_at_ms, self._clock.now_ms(), news.seconds
-                )
-            case "release_prepared":
-                self._telemetry.release_prepared(news.seconds)
-            case "release_refused":
-                self._telemetry.count_release_refused()
-            case _:
-                pass
 
 
 def say(event: str, clock: Clock, **facts: str) -> None:
@@ -329,6 +294,18 @@ def control_service(settings: Settings, parts: Deciding, trials: TrialOffice) ->
     gate = control_gate(settings, shelves, releases, parts.clock)
     more = [functools.partial(make, desk=trials) for make in (trial_routes, outcome_routes)]
     return control_app(gate, desks, load_adapters(), more)
+
+
+def skew_alarm(settings: Settings, clock: Clock) -> Background:
+    """Watch, beside the control port's requests, that all decision workers agree on a release."""
+    alarm = SkewAlarm(settings.run_dir, clock.now_ms, functools.partial(say, clock=clock))
+
+    def failed(error: Exception | None) -> None:
+        if error is not None:
+            say("skew_unknown", clock, error=f"{type(error).__name__}: {error}")
+
+    pace = Pace(period_s=0.5, cpu_share=0.05, cpu_s=time.thread_time)
+    return Background("version skew", alarm.look, pace, failed)
 
 
 def control_gate(

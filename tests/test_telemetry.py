@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from rta_service.domain.errors import (
 from rta_service.domain.platform import PLATFORM_CODES, BidKind, PlatformInfo
 from rta_service.domain.reason import PARTICIPATING, ReasonCode
 from rta_service.domain.user import LifecycleStage, ValueTier
-from rta_service.telemetry import Telemetry, document, exposition, read_all
+from rta_service.telemetry import SkewAlarm, Telemetry, document, exposition, read_all
 from rta_service.telemetry.cells import metrics_folder
 from rta_service.telemetry.registry import (
     ARM_DECISIONS,
@@ -306,6 +307,7 @@ def test_failures_of_a_batch_are_counted_by_who_is_to_blame(
 
 def test_the_release_has_an_age_in_each_process(tmp_path: Path, telemetry: Telemetry) -> None:
     telemetry.release_taken(made_ms=1_000_000, now_ms=1_030_000, seconds=0.004)
+    telemetry.snapshot_taken(as_of_s=90)
     telemetry.release_prepared(3.0)
     telemetry.count_release_refused()
     Telemetry.open(tmp_path, "decision-1")
@@ -318,8 +320,31 @@ def test_the_release_has_an_age_in_each_process(tmp_path: Path, telemetry: Telem
     assert found[series("rta_release_refused_total")] == 1.0
     assert found[series("rta_release_prepared_total")] == 1.0
     assert found[series("rta_release_taken_age_seconds", process="decision-0")] == 60.0
+    assert found[series("rta_snapshot_age_seconds", process="decision-0")] == 1_000.0
     sums = [found[series("rta_activation_seconds_sum", phase=p)] for p in ("prepare", "switch")]
     assert sums == [3.0, 0.004]
+
+
+def test_the_example_alerts_name_metrics_and_labels_that_exist() -> None:
+    yaml = pytest.importorskip("yaml")
+    rules = yaml.safe_load((DOCS / "examples" / "alerts.yml").read_text())
+    shown = {m.name: {label.name: label.values for label in m.labels} for m in METRICS}
+
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    named = [
+        (metric, labels)
+        for alert in alerts
+        for metric, labels in re.findall(r"(rta_\w+)(?:\{([^}]*)\})?", alert["expr"])
+    ]
+
+    assert {metric for metric, _ in named} <= shown.keys()
+    for metric, labels in named:
+        for label, words in re.findall(r'(\w+)=~?"([^"]*)"', labels):
+            if label != "process":
+                assert set(words.split("|")) <= set(shown[metric][label]), (metric, words)
+    for alert in alerts:
+        assert {"summary", "action"} <= alert["annotations"].keys()
+        assert alert["labels"]["severity"] in ("page", "ticket")
 
 
 def test_workers_on_different_releases_are_a_skew_that_lasts_until_they_agree(
@@ -348,6 +373,28 @@ def test_workers_on_different_releases_are_a_skew_that_lasts_until_they_agree(
     assert before == [0.0, 0.0]
     assert agreed == again == [1.0, 0.0]
     assert apart == [2.0, 5.0]
+
+
+def test_a_worker_left_behind_is_said_once_and_so_is_its_return(tmp_path: Path) -> None:
+    first, second = (Telemetry.open(tmp_path, f"decision-{number}") for number in (0, 1))
+    said: list[tuple[str, dict[str, str]]] = []
+    times_ms = iter([11_000, 12_100, 15_000, 17_000, 18_000])
+    alarm = SkewAlarm(
+        tmp_path, lambda: next(times_ms), lambda event, **facts: said.append((event, facts))
+    )
+    second.release_taken(1_000, 2_000, 0.0)
+
+    first.release_taken(9_000, 10_000, 0.0)
+    for _ in range(3):
+        alarm.look()
+    second.release_taken(9_000, 16_000, 0.0)
+    for _ in range(2):
+        alarm.look()
+
+    assert said == [
+        ("version_skew", {"versions": "2", "lasted_s": "2.1"}),
+        ("version_skew_over", {}),
+    ]
 
 
 def test_decisions_are_counted_by_the_arm_that_made_them(

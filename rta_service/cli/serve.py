@@ -124,5 +124,5 @@ def control_worker(fd: _Fd) -> None:
     trials = wiring.trial_office(settings, parts)
     application = wiring.control_service(settings, parts, trials)
     listener = socket.socket(fileno=fd)
-    with trials.running():
+    with wiring.skew_alarm(settings, parts.clock), trials.running():
         serve_app(application, listener, lambda: tell_ready(os.environ), settings.drain_s)

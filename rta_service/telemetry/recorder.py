@@ -34,6 +34,7 @@ from rta_service.telemetry.registry import (
     SHADOW_PSI,
     SHADOW_ROWS,
     SHED,
+    SNAPSHOT_AGE,
     STAGE_LATENCY,
     STORE_ERRORS,
     WEIGHT,
@@ -58,6 +59,7 @@ _BREAKER: Final = FIRST_CELL[BREAKER_OPEN.name]
 _SHED: Final = FIRST_CELL[SHED.name]
 _RELEASE_MADE: Final = FIRST_CELL[RELEASE_AGE.name]
 _TAKEN: Final = FIRST_CELL[RELEASE_TAKEN.name]
+_SNAPSHOT: Final = FIRST_CELL[SNAPSHOT_AGE.name]
 _PREPARED: Final = FIRST_CELL[RELEASE_PREPARED.name]
 _ACTIVATION: Final = _places(ACTIVATION)
 _ACTIVATION_SUM: Final = ACTIVATION.width - 1
@@ -182,6 +184,10 @@ class Telemetry:
         self._cells[_RELEASE_MADE] = made_ms / 1000
         self._cells[_TAKEN] = now_ms / 1000
         self._observe_activation("switch", seconds)
+
+    def snapshot_taken(self, as_of_s: int) -> None:
+        """Remember of which day the records are that decide now."""
+        self._cells[_SNAPSHOT] = as_of_s
 
     def release_prepared(self, seconds: float) -> None:
         """Count a proposed release that was made ready."""

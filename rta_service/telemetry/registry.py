@@ -169,6 +169,12 @@ RELEASE_TAKEN = Metric(
     "Time since a worker took up the release that it decides by.",
     "seconds",
 )
+SNAPSHOT_AGE = Metric(
+    "rta_snapshot_age_seconds",
+    Kind.AGE,
+    "Time since the midnight that the snapshot of a worker's release is as of.",
+    "seconds",
+)
 RELEASE_PREPARED = Metric(
     "rta_release_prepared_total",
     Kind.COUNTER,
@@ -265,6 +271,7 @@ METRICS: Final = (
     RELEASE_SWITCHES,
     RELEASE_REFUSED,
     RELEASE_TAKEN,
+    SNAPSHOT_AGE,
     RELEASE_PREPARED,
     ACTIVATION,
     WORKERS_UP,
