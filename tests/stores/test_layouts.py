@@ -14,7 +14,7 @@ from rta_service.domain.audit import AuditEntry
 from rta_service.domain.errors import SnapshotMissing, StoreUnavailable
 from rta_service.domain.release import Release
 from rta_service.snapshot_folder import read_arrays
-from rta_service.stores.profile_reader import RedisProfileReader
+from rta_service.stores.profile_reader import RedisProfileReader, _Batch
 from rta_service.stores.redis import (
     HotProfile,
     admin_client,
@@ -88,7 +88,9 @@ async def test_a_read_of_a_cluster_that_is_gone_is_an_unavailable_store() -> Non
     reader = RedisProfileReader(client, "ad", 0.5)
 
     with pytest.raises(StoreUnavailable):
-        await reader._translated([b"name"], [bytes(8)], asyncio.get_running_loop().time() + 1)
+        await reader._translated(
+            _Batch([b"name"], [bytes(8)], [], []), asyncio.get_running_loop().time() + 1
+        )
     await close(client)
 
 
