@@ -18,13 +18,18 @@
 {<ns>}:r1:pending                  set of ids of wishes that wait for a second person
 {<ns>}:r1:pending:<id>             such a wish as JSON; a day
 {<ns>}:r1:workers                 hash: worker -> what it decides by and when it was seen, as JSON
+{<ns>}:e1:log                     stream of events as accepted, sealed, until all groups have done them
+{<ns>}:e1:seen:<day>:<bucket hex> set of 12-byte hashes of the ids of events that happened on that
+                                  UTC day (counted from 1970); expires
+{<ns>}:e1:counts                  hash: how many events were `accepted`, how many a `duplicate`, ever
+{<ns>}:e1:touch                   counts rounds of making writes durable
 
 What is known of models on trial lies under {<ns>}:r1 too: `trial_store` and `autopilot_store` name
 those keys.
 
-p1, d1 and r1 are layout versions: another layout gets another number, so that both can live side by
-side. The braces of r1 are literal: they keep a namespace's releases in one cluster slot, which
-the compare-and-set script needs. Buckets, of snapshots and of deltas, carry none and spread over the whole cluster.
+p1, d1, r1 and e1 are layout versions: another layout gets another number, so that both can live side by
+side. The braces are literal: they keep a namespace's releases and events in one cluster slot, which
+the scripts need. Buckets, of snapshots and of deltas, carry none and spread over the whole cluster.
 """
 
 import re
@@ -90,3 +95,8 @@ def load_name(namespace: str, part: str) -> str:
 def release_name(namespace: str, part: str) -> str:
     """Name a key of the releases: `current`, `history`, `changed`, `release:<id>`, ..."""
     return f"{{{checked(namespace, 'namespace')}}}:r1:{part}"
+
+
+def event_name(namespace: str, part: str) -> str:
+    """Name a key of the events: `log`, `counts`, `touch`, or what sets of ids begin with, `seen`."""
+    return f"{{{checked(namespace, 'namespace')}}}:e1:{part}"

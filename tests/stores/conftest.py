@@ -129,6 +129,15 @@ def a_server(folder: Path, *options: str) -> Iterator[int]:
             process.kill()
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Starts servers with options of the test's own; a call gives the port."""
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(
+            a_server(tmp_path / f"server{next(_COUNTER)}", *options)
+        )
+
+
 def _pings(port: int) -> bool:
     with redis.Redis(port=port) as client:
         try:
