@@ -9,7 +9,10 @@ is the caller's duty: after a restart first what was read and never acknowledged
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple
+
+from redis import RedisCluster
 
 from rta_service.device_key import bucket_of
 from rta_service.domain.errors import StaleWriter
@@ -23,13 +26,21 @@ KEPT_DAYS: Final = 8
 for 3 days. The rest is for builds that don't come."""
 
 _COMPARE_AND_SET: Final = """
-if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
-  return 0
+local written, at = {}, 2
+for i = 1, #KEYS do
+  local last = at + 2 + tonumber(ARGV[at + 2])
+  written[i] = 0
+  if (redis.call('HGET', KEYS[i], ARGV[1]) or '') == ARGV[at] then
+    redis.call('HSET', KEYS[i], unpack(ARGV, at + 3, last))
+    redis.call('EXPIREAT', KEYS[i], ARGV[at + 1])
+    written[i] = 1
+  end
+  at = last + 1
 end
-redis.call('HSET', KEYS[1], ARGV[1], unpack(ARGV, 4))
-redis.call('EXPIREAT', KEYS[1], ARGV[3])
-return 1
+return written
 """
+_BUCKETS_A_SCRIPT: Final = 64
+"""Costs us a fifth less than a script for each; in a cluster every bucket has its own place."""
 
 _prefix: Final = lru_cache(64)(delta_prefix)
 
@@ -135,15 +146,20 @@ class DeltaStore:
         ]
 
     def _write(self, changes: Sequence["_Change"]) -> list[int]:
+        """Say of each change whether it was written, 1, or refused, 0."""
+        size = 1 if isinstance(self._client, RedisCluster) else _BUCKETS_A_SCRIPT
         pipeline = self._client.pipeline(transaction=False)
-        for change in changes:
-            until_s = (change.place[0] + 1 + self._kept_days) * DAY_S
-            words: list[Any] = [SENTINEL, change.last_id, until_s, change.newest_id]
-            for key_and_delta in change.deltas.items():
-                words += key_and_delta
-            pipeline.execute_command("EVAL", _COMPARE_AND_SET, 1, self._name(change.place), *words)
-        written: list[int] = pipeline.execute()
-        return written
+        for at in range(0, len(changes), size):
+            part = changes[at : at + size]
+            words = [word for change in part for word in self._words(change)]
+            names = [self._name(change.place) for change in part]
+            pipeline.execute_command("EVAL", _COMPARE_AND_SET, len(names), *names, SENTINEL, *words)
+        return [one for written in pipeline.execute() for one in written]
+
+    def _words(self, change: "_Change") -> list[bytes | int]:
+        until_s = (change.place[0] + 1 + self._kept_days) * DAY_S
+        fields = [SENTINEL, change.newest_id, *chain.from_iterable(change.deltas.items())]
+        return [change.last_id, until_s, len(fields), *fields]
 
     def _name(self, place: Place) -> bytes:
         return bucket_name(_prefix(self._namespace, place[0]), place[1])

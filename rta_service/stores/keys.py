@@ -2,8 +2,8 @@
 
 {ns}:p1:<snapshot>:<bucket hex>   hash: 8-byte device key -> 64-byte record, and SENTINEL; expires
 {ns}:p1:<snapshot>:manifest       the manifest, set last: a snapshot without it is not loaded; expires
-{ns}:d1:<day>:<bucket hex>        hash: 8-byte device key -> 64-byte delta of that UTC day (YYYY-MM-DD),
-                                  and SENTINEL -> id of the last stream entry in it; expires
+{ns}:d1:<day>:<bucket hex>        hash: 8-byte device key -> 64-byte delta of that UTC day (counted
+                                  from 1970), SENTINEL -> id of the last entry in it; expires
 {ns}:p1:lock, {ns}:p1:fence       who is loading now, and the count of loaders so far
 {<ns>}:r1:current                 the id of the release that decides
 {<ns>}:r1:release:<id>            a release as JSON, never changed
@@ -27,13 +27,13 @@
 What is known of models on trial lies under {<ns>}:r1 too: `trial_store` and `autopilot_store` name
 those keys.
 
-p1, d1, r1 and e1 are layout versions: another layout gets another number, so that both can live side by
-side. The braces are literal: they keep a namespace's releases and events in one cluster slot, which
-the scripts need. Buckets, of snapshots and of deltas, carry none and spread over the whole cluster.
+p1, d1, r1 and e1 are layout versions: another layout gets another number, so that both can live
+side by side. The braces are literal: they keep a namespace's releases and events in one cluster
+slot, which the scripts need. Buckets, of snapshots and of deltas, carry none and spread over the
+whole cluster.
 """
 
 import re
-from datetime import date
 from typing import Final
 
 from rta_service.domain.errors import InvalidInput
@@ -46,7 +46,6 @@ SENTINEL_VALUE: Final = b"1"
 DELTA_BUCKET_BITS: Final = 14
 """Whatever a snapshot has: 2 million devices a day before its small hashes outgrow 128 fields."""
 
-_FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -83,8 +82,7 @@ def manifest_name(namespace: str, snapshot_id: str) -> bytes:
 
 def delta_prefix(namespace: str, day: int) -> bytes:
     """Give what the names of a day's delta buckets begin with; the day counts from 1970, UTC."""
-    word = date.fromordinal(_FIRST_DAY + day).isoformat()
-    return f"{checked(namespace, 'namespace')}:d1:{word}:".encode()
+    return f"{checked(namespace, 'namespace')}:d1:{day}:".encode()
 
 
 def load_name(namespace: str, part: str) -> str:

@@ -1,12 +1,19 @@
 import pytest
 
 from rta_service.domain.errors import InvalidInput
-from rta_service.stores.keys import bucket_name, bucket_prefix, manifest_name, release_name
+from rta_service.stores.keys import (
+    bucket_name,
+    bucket_prefix,
+    delta_prefix,
+    manifest_name,
+    release_name,
+)
 
 
 def test_names_are_what_the_operations_page_says() -> None:
     assert bucket_name(bucket_prefix("ad", "s1"), 255) == b"ad:p1:s1:ff"
     assert manifest_name("ad", "s1") == b"ad:p1:s1:manifest"
+    assert bucket_name(delta_prefix("ad", 20_000), 255) == b"ad:d1:20000:ff"
     assert release_name("ad", "current") == "{ad}:r1:current"
 
 
