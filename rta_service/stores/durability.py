@@ -1,8 +1,8 @@
 """When what was written to the store counts as kept, and how that is found out.
 
 disk         on the disk: survives the machine
-written      in the store's append-only file: survives the store's process, and of the machine's
-             power all but the last second
+written      in the store's append-only file, where it has one: survives the store's process, and
+             of the machine's power all but the last second
 replicas:N   received by N replicas: survives this machine, unless all lose power at once
 
 `disk` takes what the store offers: `appendfsync always`; our own fsync of its files where it runs
@@ -29,6 +29,7 @@ MakeDurable = Callable[[], Awaitable[None]]
 
 APPEND_ONLY_FOLDER: Final = "appendonlydir"
 _PATIENCE_MS: Final = 3_000
+_POLL_S: Final = 0.002
 _PROOF_S: Final = 0.5
 """Between two fsyncs `everysec` lets a second pass; an answer sooner than this came before one."""
 _REMEDY: Final = "set appendfsync always there, or choose durability written or replicas:N"
@@ -68,10 +69,12 @@ async def make_durable_by(
     `touch` is a key that may be written; `data_dir` that of a store whose files are ours. Raises
     StartupError that says what to do where the mode can't be kept.
     """
-    if durability.mode is Mode.WRITTEN:
-        return _at_once
     if isinstance(client, redis.asyncio.RedisCluster):
+        if durability.mode is Mode.WRITTEN:
+            return _at_once  # as far as each of its nodes has it; nobody asks them one by one
         raise StartupError("on a cluster only durability written can be kept")
+    if durability.mode is Mode.WRITTEN:
+        return GroupCommit(_Flushed(client))
     if durability.mode is Mode.REPLICAS:
         wait = ("WAIT", durability.replicas, _PATIENCE_MS)
         return GroupCommit(_Waiting(client, touch, wait, durability.replicas))
@@ -85,7 +88,7 @@ async def _disk(client: redis.asyncio.Redis, touch: str, data_dir: Path | None) 
     if settings.get("appendfsync") == "always":
         return _at_once
     if data_dir is not None:
-        return GroupCommit(FileSync(data_dir))
+        return GroupCommit(_InTurn(_Flushed(client), FileSync(data_dir)))
     waiting = _Waiting(client, touch, ("WAITAOF", 1, 0, _PATIENCE_MS), 1)
     if await _is_truthful(waiting):
         return GroupCommit(waiting)
@@ -119,7 +122,44 @@ async def _is_truthful(waiting: MakeDurable) -> bool:
 
 
 async def _at_once() -> None:
-    """Trust the store's answer itself."""
+    """Take the store's answer for all it can tell."""
+
+
+class _Flushed:
+    """Waits until the store has handed what it must append to the system.
+
+    With `everysec` it answers before that for up to 2 s, while its own fsync is at work: killed in
+    that time, it would lose what it answered.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+
+    async def __call__(self) -> None:
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + _PATIENCE_MS / 1000
+        while await self._unwritten():
+            if loop.time() >= end_s:
+                raise StoreUnavailable(
+                    "the store does not write its append-only file: is its disk full?"
+                )
+            await asyncio.sleep(_POLL_S)
+
+    async def _unwritten(self) -> int:
+        with store_errors("waiting for the store's append-only file"):
+            facts = await self._client.info("persistence")
+        return int(facts.get("aof_buffer_length", 0))  # absent without an append-only file
+
+
+class _InTurn:
+    """One condition after the other."""
+
+    def __init__(self, *parts: MakeDurable) -> None:
+        self._parts = parts
+
+    async def __call__(self) -> None:
+        for part in self._parts:
+            await part()
 
 
 class _Waiting:
@@ -153,8 +193,8 @@ class _Waiting:
 class FileSync:
     """Brings the append-only files of a store beside us to the disk, as the store itself would.
 
-    The store has handed its writes to the system before it answers, and an fsync is of the file,
-    whoever calls it. So its main thread, which answers the decision workers, never waits for it.
+    For what the store has handed to the system: an fsync is of the file, whoever calls it. So its
+    main thread, which answers the decision workers, never waits for the disk.
     """
 
     def __init__(self, data_dir: Path) -> None:

@@ -198,3 +198,17 @@ async def test_a_stopped_store_is_unavailable(own_store: EmbeddedStore) -> None:
     with pytest.raises(StoreUnavailable, match="waiting for WAIT"):
         await durable()
     await close(client)
+
+
+async def test_what_the_store_has_not_written_yet_is_waited_for(own_store: EmbeddedStore) -> None:
+    client = watch_client(own_store.url, 5.0)
+    durable = await make_durable_by(client, "touch", Durability(Mode.WRITTEN))
+    folder = Path(own_store.url.removeprefix("unix://")).parent / APPEND_ONLY_FOLDER
+
+    for number in range(200):
+        await client.set("key", f"value {number}")
+        await durable()
+        written = b"".join(path.read_bytes() for path in folder.glob("*.incr.aof"))
+        assert b"value %d\r\n" % number in written
+
+    await close(client)
