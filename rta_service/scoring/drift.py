@@ -1,5 +1,6 @@
 """How far one model's scores lie from another's on the same rows."""
 
+import math
 from typing import Final
 
 import msgspec
@@ -12,6 +13,8 @@ TOP_SHARE: Final = 0.2
 
 _LEAST_SHARE: Final = 1e-4
 """An empty bin counts as one in ten thousand, or its logarithm would be infinite."""
+
+_BLUR: Final = math.log(1.5)
 
 Scores = NDArray[np.float64]
 
@@ -33,20 +36,34 @@ class Drift(msgspec.Struct, frozen=True):
 
 
 def compare(live: Scores, candidate: Scores) -> Drift:
-    """Compare a candidate's scores with the live model's on the same rows, float64 [n] each."""
+    """Compare a candidate's scores with the live model's on the same rows, float64 [n] each.
+
+    The index and the shares are of blurred scores, the means of the scores as they are.
+    """
     if not len(live):
         nan = float("nan")
         return Drift(0, nan, nan, nan, nan, nan)
-    edge = float(np.quantile(live, 1.0 - TOP_SHARE))
+    base, other = _blurred(live), _blurred(candidate)
+    edge = float(np.quantile(base, 1.0 - TOP_SHARE))
     mean = float(live.mean())
     return Drift(
         rows=len(live),
-        psi=stability_index(live, candidate),
+        psi=stability_index(base, other),
         mean_ratio=float(candidate.mean()) / mean if mean > 0.0 else float("nan"),
-        share_over=float((candidate > edge).mean()),
-        live_share_over=float((live > edge).mean()),
+        share_over=float((other > edge).mean()),
+        live_share_over=float((base > edge).mean()),
         mean_difference=float(np.abs(candidate - live).mean()),
     )
+
+
+def _blurred(scores: Scores) -> Scores:
+    """Spread each score [n] over factors from 2/3 to 3/2, even in their logarithm: [n * 21].
+
+    Strangers are a large part of all traffic and have one score in common. Without this, the least
+    shift of it would carry all of them over the edge of a bin at once, and look like another world.
+    """
+    spread = np.exp(np.linspace(-_BLUR, _BLUR, 21))
+    return (scores[:, np.newaxis] * spread).ravel()
 
 
 def stability_index(base: Scores, other: Scores) -> float:

@@ -4,10 +4,9 @@ The candidate lies in a folder of its own: the upload's files, and in objects/ t
 be stored. So what is judged is what would be served, byte for byte.
 """
 
-import math
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import lightgbm
 import msgspec
@@ -28,8 +27,6 @@ from rta_service.scoring.head import Head
 from rta_service.scoring.manifest import MODEL
 from rta_service.scoring.model_file import object_path, read_model
 from rta_service.scoring.model_set import load_head
-
-_BLUR: Final = math.log(1.5)
 
 
 def compare_scores(candidate: ModelWords) -> dict[str, Any]:
@@ -64,20 +61,9 @@ def _raw(path: Path, text: str, rows: NDArray[np.float64]) -> NDArray[np.float64
 def compare_traffic(candidate: ModelWords, live: ModelWords) -> dict[str, Any]:
     """Score recent requests by a candidate and by the live model; gives a Drift's fields."""
     rows = np.load(Path(candidate["folder"]) / TRAFFIC, allow_pickle=False)
-    found, reference = (blurred(_head(words).probabilities(rows)) for words in (candidate, live))
-    drift = msgspec.structs.replace(compare(reference, found), rows=len(rows))
-    fields: dict[str, Any] = msgspec.to_builtins(drift)
+    found, reference = (_head(words).probabilities(rows) for words in (candidate, live))
+    fields: dict[str, Any] = msgspec.to_builtins(compare(reference, found))
     return fields
-
-
-def blurred(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Spread each score [n] over factors from 2/3 to 3/2, even in their logarithm: [n * 21].
-
-    Strangers are a large part of all traffic and have one score in common. Without this, the least
-    shift of it would carry all of them over the edge of a bin at once, and look like another world.
-    """
-    spread = np.exp(np.linspace(-_BLUR, _BLUR, 21))
-    return (scores[:, np.newaxis] * spread).ravel()
 
 
 def judge_evaluation(
