@@ -227,6 +227,12 @@ class EventLog:
             found = await self._client.xrange(self._log, min=f"({entry_id}", count=count)
         return [Entry(one.decode(), fields[_FIELD]) for one, fields in found]
 
+    async def latest(self, count: int) -> list[Entry]:
+        """Give the last events, oldest first, beside all groups."""
+        with store_errors("reading events"):
+            found = await self._client.xrevrange(self._log, count=count)
+        return [Entry(one.decode(), fields[_FIELD]) for one, fields in reversed(found)]
+
     async def trim(self) -> int:
         """Drop what every group has done, in steps, and give how many; some hundred may stay."""
         dropped = 0

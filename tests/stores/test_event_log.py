@@ -65,6 +65,13 @@ async def test_events_are_kept_in_the_order_in_which_they_came(log: EventLog) ->
     assert await bodies(log) == [b"body %d" % number for number in range(601)]
 
 
+async def test_the_latest_events_are_shown_in_their_order(log: EventLog) -> None:
+    assert await log.latest(3) == []
+    await log.append(drafts(0, 10))
+
+    assert [entry.body for entry in await log.latest(3)] == [b"body 7", b"body 8", b"body 9"]
+
+
 async def test_more_senders_than_connections_wait_for_their_turn(log: EventLog) -> None:
     fates = await asyncio.gather(*(log.append(drafts(i, i + 10)) for i in range(0, 500, 5)))
 
