@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -71,9 +71,9 @@ def deed(event: Event, at_s: int = 60, cents: int = 0, order_id: str = "") -> De
     return Deed((AS_OF_S + at_s) * 1000, event, cents, order_id)
 
 
-def deltas_of(events: Deeds) -> list[bytes]:
-    """The deltas of each day from the as-of instant on, newest first."""
-    days = sorted({day_of(one.ts_ms) for one in events if one.ts_ms >= AS_OF_S * 1000})
+def deltas_of(events: Deeds, first_day: int = DAY) -> list[bytes]:
+    """The deltas of each day from one on, newest first."""
+    days = sorted({day for one in events if (day := day_of(one.ts_ms)) >= first_day})
     return [
         pack_delta(fold(day, PERSON, [one for one in events if day_of(one.ts_ms) == day]))
         for day in reversed(days)
@@ -158,14 +158,11 @@ def test_no_deltas_are_nothing_to_apply() -> None:
         apply_deltas(None, [])
 
 
-class Histories(NamedTuple):
-    """Per subject: the columns as of the snapshot and as of the last fresh day's end."""
+Columns = dict[int, dict[str, Any]]
+"""What the offline half derives, by the person's place among the people."""
 
-    before: dict[int, dict[str, Any]]
-    after: dict[int, dict[str, Any]]
-
-
-Derive = Callable[[Sequence[Deeds]], Histories]
+Derive = Callable[[Sequence[Deeds], int], Columns]
+"""Takes people's events and 00:00 of which day, counted from the as-of, ends them."""
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +173,11 @@ def derive() -> Derive:
     kinds |= {"order_id": "", "category": "", "category_code": "i8"}
     schema = pa.schema([(n, pa.int64() if k else pa.string()) for n, k in kinds.items()])
 
-    def columns(people: Sequence[Deeds], as_of_s: int) -> dict[int, dict[str, Any]]:
+    def run(people: Sequence[Deeds], day: int) -> Columns:
         rows = [
             {
                 "subject": subject,
-                "as_of_s": as_of_s,
+                "as_of_s": AS_OF_S + day * DAY_S,
                 "ts_s": one.ts_ms // 1000,
                 "event": one.event,
                 "cents": one.cents,
@@ -191,9 +188,6 @@ def derive() -> Derive:
         ]
         table = engine.add_arrow(con, "events", pa.Table.from_pylist(rows, schema=schema))
         return {row["subject"]: row for row in engine.fetch(record_columns(table))}
-
-    def run(people: Sequence[Deeds]) -> Histories:
-        return Histories(columns(people, AS_OF_S), columns(people, AS_OF_S + FRESH_DAYS * DAY_S))
 
     return run
 
@@ -222,15 +216,15 @@ def people_with(first_day: int) -> st.SearchStrategy[list[list[Deed]]]:
     old = deeds(first_day * DAY_S, -1, ["o1", "o2"])
     new = deeds(0, FRESH_DAYS * DAY_S - 1, ["n1", "n2", "n3", "n4"])
     one = st.lists(old | new if first_day else new, min_size=1, max_size=25)
-    return st.lists(one, min_size=5, max_size=20)
+    return st.lists(one, min_size=10, max_size=20)
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(people_with(first_day=-60))
 def test_a_record_with_its_deltas_says_what_a_snapshot_of_all_events_says(
     derive: Derive, people: list[list[Deed]]
 ) -> None:
-    before, after = derive(people)
+    before, after = derive(people, 0), derive(people, FRESH_DAYS)
     for subject, events in enumerate(people):
         deltas = deltas_of(events)
         if subject not in before or not deltas:
@@ -250,12 +244,12 @@ def test_a_record_with_its_deltas_says_what_a_snapshot_of_all_events_says(
             )
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(people_with(first_day=0))
 def test_the_deltas_of_a_device_without_a_record_make_the_record_of_its_first_snapshot(
     derive: Derive, people: list[list[Deed]]
 ) -> None:
-    _, after = derive(people)
+    after = derive(people, FRESH_DAYS)
     for subject, events in enumerate(people):
         wanted = unpack(record_of(after[subject]))
 
@@ -269,10 +263,25 @@ def test_the_deltas_of_a_device_without_a_record_make_the_record_of_its_first_sn
         assert abs(fresh.money_code - wanted.money_code) <= 1
 
 
-def assert_agrees(fresh: UserRecord, wanted: UserRecord) -> None:
+@settings(max_examples=3)
+@given(people_with(first_day=-60))
+def test_a_switch_to_the_next_snapshot_while_deltas_come_in_loses_none(
+    derive: Derive, people: list[list[Deed]]
+) -> None:
+    between, after = derive(people, 1), derive(people, FRESH_DAYS)
+    for subject, events in enumerate(people):
+        newer = deltas_of(events, DAY + 1)
+        if newer and subject in between:
+            switched = unpack(apply_deltas(record_of(between[subject]), newer))
+
+            # orders of these people may be paid in parts on both sides of the second instant
+            assert_agrees(switched, unpack(record_of(after[subject])), orders=False)
+
+
+def assert_agrees(fresh: UserRecord, wanted: UserRecord, *, orders: bool = True) -> None:
     """Compare all fields that follow from events, as the module says they do."""
     assert [getattr(fresh, name) for name in EXACT] == [getattr(wanted, name) for name in EXACT]
-    assert fresh.orders == wanted.orders
+    assert fresh.orders == wanted.orders or (not orders and fresh.orders >= wanted.orders)
     assert fresh.flags & FLAG_OPTED_OUT == wanted.flags & FLAG_OPTED_OUT
     assert wanted.flags & (FLAG_COMPETITOR_ACTIVE | FLAG_INDUSTRY_ACTIVE) & ~fresh.flags == 0
     assert wanted.active_days_28 <= fresh.active_days_28 <= wanted.active_days_28 + FRESH_DAYS

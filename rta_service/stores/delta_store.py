@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 
 from redis import RedisCluster
 
-from rta_service.device_key import bucket_of
+from rta_service.device_key import KeyRing, bucket_of
 from rta_service.domain.errors import StaleWriter
+from rta_service.domain.happening import Happening
 from rta_service.domain.thresholds import DAY_S
 from rta_service.record_delta import FOLDED, Happened, day_of, fold, merge, pack_delta, unpack_delta
 from rta_service.stores.keys import DELTA_BUCKET_BITS, SENTINEL, bucket_name, delta_prefix
@@ -57,6 +58,14 @@ class Entry(NamedTuple):
     person_key: int
     """KeyRing.person_key(None, md5): whom a stranger's experiments go by."""
     happened: Happened
+
+
+def entries_of(stream_id: bytes, happening: Happening, keys: KeyRing) -> list[Entry]:
+    """Give an event's entries, one under each of its ids: platforms may send any of them."""
+    return [
+        Entry(stream_id, keys.device_key(md5), keys.person_key(None, md5), happening)
+        for md5 in dict.fromkeys(happening.device_md5s)
+    ]
 
 
 class Applied(NamedTuple):

@@ -256,6 +256,8 @@ def test_a_store_killed_while_deltas_are_written_loses_none_and_counts_none_twic
         time.sleep(0.1)
         assert own_store._pid is not None
         os.kill(own_store._pid, signal.SIGKILL)
+        while own_store.is_alive():
+            time.sleep(0.001)
         own_store.start()
     writer.join(60)
 

@@ -9,15 +9,16 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from rta_service.device_key import bucket_of
+from rta_service.device_key import KeyRing, bucket_of
 from rta_service.domain.errors import SnapshotMissing
 from rta_service.domain.events import Event
+from rta_service.domain.happening import Happening
 from rta_service.domain.release import SnapshotManifest
 from rta_service.domain.thresholds import DAY_S
 from rta_service.record import FLAG_NEWCOMER, unpack
 from rta_service.record_delta import apply_deltas
 from rta_service.snapshot_folder import read_arrays
-from rta_service.stores.delta_store import DeltaStore, Entry, days_between
+from rta_service.stores.delta_store import DeltaStore, Entry, days_between, entries_of
 from rta_service.stores.keys import DELTA_BUCKET_BITS, bucket_name, delta_prefix
 from rta_service.stores.profile_reader import RedisProfileReader
 from rta_service.stores.redis import (
@@ -38,19 +39,11 @@ KEPT_DAYS = 100_000
 """The snapshots of these tests are old."""
 
 
-class Deed(msgspec.Struct, frozen=True):
-    """An event as a delta sees it."""
-
-    ts_ms: int
-    event: str
-    cents: int = 0
-    order_id: str = ""
-
-
 def entry(number: int, key: bytes, word: Event, days: int = 0) -> Entry:
     """An event so many days after the as-of instant, at the second of its number."""
     at_s = (AS_OF_DAY + days) * DAY_S + number
-    return Entry(b"1-%d" % number, key, 77, Deed(at_s * 1000, word, 100))
+    happening = Happening(f"e{number}", at_s * 1000, word, cents=100)
+    return Entry(b"1-%d" % number, key, 77, happening)
 
 
 def three_days(snapshot: SnapshotManifest) -> range:
@@ -130,6 +123,19 @@ async def test_a_device_that_only_deltas_know_is_a_newcomer(loaded: Loaded) -> N
     newcomer = unpack(data)
     assert newcomer.flags & FLAG_NEWCOMER
     assert (newcomer.person_key, newcomer.registered_at) == (77, AS_OF_DAY * DAY_S + 1)
+
+
+async def test_an_event_of_several_ids_is_read_under_each_of_them(loaded: Loaded) -> None:
+    ring, md5s = KeyRing(b"pepper-of-16-bytes", b"experiment-of-16-b"), ("1" * 32, "2" * 32)
+    happening = Happening("e1", AS_OF_DAY * DAY_S * 1000, Event.LAUNCH, (*md5s, md5s[0]))
+
+    loaded.deltas.apply(entries_of(b"1-1", happening, ring))
+
+    found = await loaded.reader.read(loaded.manifest, [ring.device_key(md5) for md5 in md5s])
+    assert [data and unpack(data).launches for data in found] == [1, 1]
+    assert [data and unpack(data).person_key for data in found] == [
+        ring.person_key(None, md5) for md5 in md5s
+    ]
 
 
 async def test_deltas_from_before_the_snapshot_count_no_second_time(loaded: Loaded) -> None:
