@@ -180,16 +180,14 @@ def _decide_arm(
     """Decide for people of one arm: judge all, score those still wanted, price."""
     verdicts = [judge(live, f.request, p) for f, p in zip(found, people, strict=True)]
     asked = [
-        (row, person, candidate(found[row].request, person))
+        (row, person.key, candidate(found[row].request, person))
         for row, person in enumerate(people)
         if person is not None and is_wanted(verdicts[row])
     ]
-    scores = score(live.models, live.heads, [one[2] for one in asked], now_s)
-    scored = [
-        Scored(row_of_one, person.key, live.arm, given, row)
-        for (row, person, row_of_one), given in zip(asked, scores, strict=True)
-    ]
-    by_row = {one.row: one.scores for one in scored}
+    scores = score(live.models, live.heads, [one for _, _, one in asked], now_s)
+    by_row = {row: given for (row, _, _), given in zip(asked, scores, strict=True)}
+    arm = live.arm
+    scored = [Scored(one, key, arm, by_row[row], row) for row, key, one in asked]
     decisions = [
         answer(live, found[row].request, person, verdicts[row], by_row.get(row))
         for row, person in enumerate(people)

@@ -110,13 +110,13 @@ Judge = Callable[[SimulatedRequest, dict[str, Any]], str]
 class Load:
     """Requests at a steady rate from a thread until the block ends, every answer judged."""
 
-    service: Running
-    requests: list[SimulatedRequest]
+    service: Running = field(repr=False)
+    requests: list[SimulatedRequest] = field(repr=False)
     rate_per_s: float
     judge: Judge
     faults: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
-    latencies_s: list[float] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list, repr=False)
     judged: int = 0
     degraded: int = 0
 
@@ -185,7 +185,7 @@ class Switchboard:
     """Moves a running service from release to release, and times its workers."""
 
     shelf: Shelf
-    service: Running
+    service: Running = field(repr=False)
 
     def __post_init__(self) -> None:
         self.releases = _Timed(self.shelf.client, self.shelf.namespace)
