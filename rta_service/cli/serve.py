@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from pydantic import SecretStr
@@ -24,6 +24,10 @@ from rta_service.supervisor import (
 )
 from rta_service.telemetry import Telemetry
 from rta_service.web.server import serve as serve_app
+
+_SWITCH_S: Final = 0.0005
+"""How long a thread that makes a release ready may keep the interpreter from the requests. With
+Python's 5 ms the 99th percentile of a small batch rose by 8 ms meanwhile, with this by 0.1 ms."""
 
 _Fd = Annotated[int, typer.Option(help="Inherited listening socket.")]
 
@@ -106,6 +110,7 @@ def decision_worker(fd: _Fd, index: Annotated[int, typer.Option()] = 0) -> None:
     with wiring.store_url(settings) as url:
         parts = wiring.deciding(settings, url, f"decision-{index}")
     listener = socket.socket(fileno=fd)
+    sys.setswitchinterval(_SWITCH_S)
     serve_app(
         wiring.decision_lane(settings, parts),
         listener,
