@@ -216,8 +216,9 @@ def _own_folder(models_folder: Path, now_ms: int) -> Iterator[Path]:
         make_folder(uploads)
         unfinished = models_folder.glob(f"{VERDICTS}/*/{UNFINISHED}*")
         for left in (*uploads.iterdir(), *unfinished):
-            if left.stat().st_mtime < now_ms / 1000 - _SWEPT_AFTER_S:
-                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another upload ended, or swept, meanwhile
+                if left.stat().st_mtime < now_ms / 1000 - _SWEPT_AFTER_S:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
         folder = Path(tempfile.mkdtemp(prefix="trial-", dir=uploads))
     try:
         yield folder

@@ -440,3 +440,16 @@ def test_what_killed_uploads_left_is_removed_an_hour_later(
     accept(a_bundle(key=None))
 
     assert [p.name for p in uploads.iterdir()] == ["received-y.tar"]
+
+
+def test_what_another_upload_removes_meanwhile_is_no_trouble(
+    shelf: Shelf, accept: Accept, a_bundle: MakeBundle
+) -> None:
+    uploads = shelf.models_folder / "uploads"
+    uploads.mkdir(parents=True)
+    # like a file of an upload that breaks off just now: listed, and gone when looked at
+    (uploads / "received-x.tar").symlink_to("nowhere")
+
+    verdict = accept(a_bundle(key=None))
+
+    assert verdict.reason.startswith("signature: ")
