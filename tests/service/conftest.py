@@ -75,7 +75,6 @@ def settings_for(folder: Path, workers: int) -> Settings:
         control_port=_free_port(),
         workers=workers,
         namespace="test",
-        release_poll_ms=100,
     )
 
 
