@@ -35,6 +35,8 @@ class Options:
 
     candidates: int = 10
     """Of each bad kind."""
+    good: int = len(BAD_KINDS)
+    """Good ones for each candidate of every bad kind."""
     seed: int = 1
     crowd: CrowdOptions = field(default_factory=CrowdOptions)
     scale: Scale = field(default_factory=Scale)
@@ -45,7 +47,7 @@ def run(options: Options, done: Callable[[], None] = lambda: None) -> list[Fate]
     """Try all candidates, one after the other; `done` is called after each."""
     fates = []
     seeds = np.random.SeedSequence(options.seed)
-    for kinds in _worlds(options.candidates):
+    for kinds in _worlds(options):
         rng = np.random.default_rng(seeds.spawn(1)[0])
         crowd = Crowd(options.crowd, rng)
         live = make_candidate("live", Kind.GOOD, crowd, options.scale, rng)
@@ -57,16 +59,16 @@ def run(options: Options, done: Callable[[], None] = lambda: None) -> list[Fate]
     return fates
 
 
-def _worlds(candidates: int) -> Iterator[list[Kind]]:
-    """Give each world's candidates: of every bad kind, and as many good ones as bad ones."""
-    for start in range(0, candidates, _OF_A_KIND_IN_A_WORLD):
-        bad = [*BAD_KINDS] * min(_OF_A_KIND_IN_A_WORLD, candidates - start)
-        yield [*bad, *([Kind.GOOD] * len(bad))]
+def _worlds(options: Options) -> Iterator[list[Kind]]:
+    """Give each world's candidates."""
+    for start in range(0, options.candidates, _OF_A_KIND_IN_A_WORLD):
+        each = min(_OF_A_KIND_IN_A_WORLD, options.candidates - start)
+        yield [*BAD_KINDS] * each + [Kind.GOOD] * (each * options.good)
 
 
 def count_candidates(options: Options) -> int:
     """How many candidates a run tries."""
-    return 2 * options.candidates * len(BAD_KINDS)
+    return options.candidates * (len(BAD_KINDS) + options.good)
 
 
 def shares(fates: Sequence[Fate]) -> tuple[float, float]:
@@ -134,7 +136,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    options = Options(given.candidates, given.seed)
+    options = Options(given.candidates, seed=given.seed)
     progress = Progress(console=Console(stderr=True))
     with progress:
         task = progress.add_task("candidates on trial", total=count_candidates(options))

@@ -15,6 +15,7 @@ from rta_service.simulation.candidates import BAD_KINDS, CrowdOptions, Kind
 
 SMALL = Options(
     candidates=1,
+    good=2,
     seed=3,
     crowd=CrowdOptions(people=8_000, days=70),
     scale=Scale(clicks_a_day=6_000, offers_a_day=6_000, last_day=12),
@@ -42,7 +43,7 @@ def test_a_small_run_stops_the_bad_and_lets_good_ones_live() -> None:
 
     fates = run(SMALL, lambda: seen.append(1))
 
-    assert len(fates) == len(seen) == count_candidates(SMALL) == 10
+    assert len(fates) == len(seen) == count_candidates(SMALL) == 7
     bad = {fate.kind: fate for fate in fates if fate.kind is not Kind.GOOD}
     assert set(bad) == set(BAD_KINDS)
     assert bad[Kind.SLOWER].stopped_early
