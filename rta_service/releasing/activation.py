@@ -55,9 +55,7 @@ def activate_at_once(shelf: Shelf, draft: Release, entry: AuditEntry) -> Release
     return release
 
 
-def switch(
-    releases: ReleaseStore, release: Release, entry: AuditEntry, patience: Patience
-) -> None:
+def switch(releases: ReleaseStore, release: Release, entry: AuditEntry, patience: Patience) -> None:
     """Propose a tried release, wait for the workers that are there, and commit.
 
     Raises as `activate` does; the proposal is then withdrawn.
