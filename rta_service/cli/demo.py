@@ -29,6 +29,10 @@ _RATE_PER_S: Final = 1500.0
 """Well below capacity on two cores, which generator and service share: latencies, not queues."""
 
 
+_STOP_ASKING_S: Final = 3.0
+"""What is being asked for is a second's worth."""
+
+
 @app.command()
 def demo(
     devices: Annotated[int, typer.Option(min=2000, max=1_000_000, help="Device ids.")] = 50_000,
@@ -124,13 +128,27 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _serve_on(asked: "list[SimulatedRequest]", port: int, rate_per_s: float) -> None:
     """Wait for Ctrl-C, with the same platforms asking again and again if that is wanted."""
-    from rta_service.demo.play import play
-
+    ended = threading.Event()
+    asking = threading.Thread(target=_ask_on, args=(asked, port, rate_per_s, ended), daemon=True)
     stdout.print("\nserving until Ctrl-C")
     signal.signal(signal.SIGINT, _interrupt)  # also where a shell made us ignore it
     with contextlib.suppress(KeyboardInterrupt):
-        if not rate_per_s:
-            threading.Event().wait()
-        step = max(1, round(10 * rate_per_s))  # ten seconds at a time
-        for start in itertools.cycle(range(0, len(asked), step)):
-            play(asked[start : start + step], port, rate_per_s, Progress(disable=True))
+        if rate_per_s:
+            asking.start()
+        threading.Event().wait()
+    ended.set()
+    if asking.is_alive():
+        asking.join(_STOP_ASKING_S)
+
+
+def _ask_on(
+    asked: "list[SimulatedRequest]", port: int, rate_per_s: float, ended: threading.Event
+) -> None:
+    """Send requests a second's worth at a time, in a thread: an interrupt ends the main one."""
+    from rta_service.demo.play import play
+
+    step = max(1, round(rate_per_s))
+    for start in itertools.cycle(range(0, len(asked), step)):
+        if ended.is_set():
+            return
+        play(asked[start : start + step], port, rate_per_s, Progress(disable=True))

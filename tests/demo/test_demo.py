@@ -76,7 +76,10 @@ def test_a_kept_world_is_there_for_the_other_commands(tmp_path: Path) -> None:
         assert "holds a world already" in again.stderr
     finally:
         run.send_signal(signal.SIGINT)
-        run.communicate(timeout=30)
+        try:
+            run.communicate(timeout=30)
+        finally:
+            run.kill()
     assert run.returncode == 0
 
 
