@@ -1,7 +1,7 @@
 """Which rows a head learns from, is calibrated on, and is judged by: three stretches of time.
 
-The cuts are instants and the same for all heads, so that heads can be compared, and multiplied,
-on rows that none of them has seen.
+Each head has its own cuts, as late as its labels allow: a market moves, and a calibration that is
+a week older was 5 % off on a simulated one that grew.
 """
 
 from dataclasses import dataclass
@@ -35,9 +35,9 @@ class Cuts:
 
 
 def choose_cuts(rows: HeadRows) -> Cuts:
-    """Cut by the head whose labels mature last: its last week (a fifth at most) evaluates.
+    """Let a head's last week of known outcomes (a fifth at most) evaluate.
 
-    A quarter of the rows before that week calibrates.
+    A quarter of the rows before that week calibrates. At least one row is needed.
     """
     first, last = int(rows.as_of_s[0]), int(rows.as_of_s[-1])
     week = min(_EVALUATION_S, int((last - first) * _MAX_EVALUATION_SHARE))

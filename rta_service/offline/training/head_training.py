@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rta_service.domain.funnel import HeadSpec
-from rta_service.offline.training.cuts import Cuts, Parts, split
+from rta_service.offline.training.cuts import Parts, choose_cuts, split
 from rta_service.offline.training.dataset import HeadRows
 from rta_service.offline.training.delay import delay_law, fresh_lesson, try_fresh_rows
 from rta_service.offline.training.folds import Fold, Judgement, judge_recipe, rolling_folds
@@ -103,11 +103,9 @@ def raw_predictions(grown: Grown, matrix: NDArray[np.float64]) -> FloatColumn:
     return np.asarray(grown.booster.predict(matrix), dtype=np.float64)
 
 
-def train_head(
-    task: HeadTask, cuts: Cuts, options: HeadOptions, chance: Chance, bars: Bars
-) -> Fitted:
+def train_head(task: HeadTask, options: HeadOptions, chance: Chance, bars: Bars) -> Fitted:
     """Train, calibrate and evaluate one head; each part of its rows needs both labels."""
-    parts = split(task.rows, cuts)
+    parts = split(task.rows, choose_cuts(task.rows))
     parts = parts._replace(evaluate=_capped(parts.evaluate, options.max_evaluation_rows))
     recipe = Recipe(chance, monotone=task.monotone, max_rows=options.max_learn_rows)
     chosen = _choose(parts, recipe, options, bars)

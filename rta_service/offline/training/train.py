@@ -12,8 +12,8 @@ from rta_service.domain.errors import InvalidInput
 from rta_service.domain.funnel import REGISTER, TRADE, HeadSpec
 from rta_service.offline.events import CleanLog, LogOptions, clean_log
 from rta_service.offline.training.bundles import Bundle, write_bundle
-from rta_service.offline.training.cuts import Cuts, Parts, choose_cuts, split
-from rta_service.offline.training.dataset import Dataset, HeadRows
+from rta_service.offline.training.cuts import choose_cuts, split
+from rta_service.offline.training.dataset import Dataset
 from rta_service.offline.training.funnel_file import Funnel
 from rta_service.offline.training.growing import Chance
 from rta_service.offline.training.head_training import Fitted, HeadOptions, HeadTask, train_head
@@ -101,12 +101,11 @@ class _Training:
         self.reasons: dict[str, str] = {}
         for name in _REQUIRED:
             self._require(name)
-        self.cuts: Cuts = choose_cuts(self._last_to_mature())
 
     def train(self, spec: HeadSpec) -> None:
         """Train one head, or note why the log can't feed it."""
         name = spec.name
-        reason = self._reason_against(name, split(self.rows[name], self.cuts))
+        reason = self._reason_against(name)
         if reason and name in _REQUIRED:
             raise InvalidInput(f"can't train {name}: {reason}", self.place)
         if reason:
@@ -120,7 +119,7 @@ class _Training:
             dict(self.options.funnel.monotone.get(name, {})),
         )
         bars = HeadBars(self.progress, name)
-        fitted = train_head(task, self.cuts, self.options.heads, self.chance, bars)
+        fitted = train_head(task, self.options.heads, self.chance, bars)
         bars.done()
         prefer, told = self._preference(name, fitted)
         self.bundles[name] = Bundle(spec, self.rows[name], fitted, self.options.seed, prefer, told)
@@ -155,15 +154,12 @@ class _Training:
                 self.place,
             )
 
-    def _last_to_mature(self) -> HeadRows:
-        """Give the click head with the longer window: its rows end first."""
-        return min((self.rows[name] for name in _REQUIRED), key=lambda rows: int(rows.as_of_s[-1]))
-
-    def _reason_against(self, name: str, parts: Parts) -> str:
+    def _reason_against(self, name: str) -> str:
         """Say why a head can't be trained, or give nothing."""
-        positives, needed = self.rows[name].positives, self.options.min_positives_given
-        if name not in _REQUIRED and positives < needed:
-            return f"{positives} positives, {needed} are needed"
+        rows, needed = self.rows[name], self.options.min_positives_given
+        if name not in _REQUIRED and rows.positives < needed:
+            return f"{rows.positives} positives, {needed} are needed"
+        parts = split(rows, choose_cuts(rows))
         for use, part in zip(parts._fields, parts, strict=True):
             if part.is_value:
                 if len(np.unique(part.labels)) <= 1:
@@ -177,8 +173,9 @@ class _Training:
     ) -> tuple[Literal["head", "ratio"], tuple[str, ...]]:
         """For trade given register: is this head or the ratio of the click heads less surprised?
 
-        Both are asked about the same registrations of the evaluation time, with the record as of
-        the click before them, which is what the service knows when it must answer.
+        Both are asked about the same registrations of this head's evaluation week, with the record
+        as of the click before them, which is what the service knows when it must answer. The trees
+        of `register`, whose labels are known earlier, may have learned from some of these clicks.
         """
         if name != TRADE_GIVEN_REGISTER or not {*_REQUIRED} <= self.bundles.keys():
             return "head", ()

@@ -9,7 +9,6 @@ import pytest
 from rta_service.domain.funnel import HeadSpec, Step
 from rta_service.features import FEATURE_NAMES, FEATURE_SET_ID
 from rta_service.offline.training.card_page import write_page
-from rta_service.offline.training.cuts import choose_cuts
 from rta_service.offline.training.dataset import HeadRows
 from rta_service.offline.training.growing import Chance
 from rta_service.offline.training.head_training import (
@@ -42,8 +41,7 @@ def _train(rows: HeadRows, spec: HeadSpec, options: HeadOptions = PLAIN) -> Fitt
     end_s = int(rows.as_of_s[-1])
     known, fresh = rows.take(rows.known_s <= end_s), rows.take(rows.known_s > end_s)
     task = HeadTask(spec, known, fresh, end_s, {"browses": 1} if spec is TRADE else {})
-    cuts = choose_cuts(known)
-    return train_head(task, cuts, options, Chance(1, 1), NoBars())
+    return train_head(task, options, Chance(1, 1), NoBars())
 
 
 def _manifest(fitted: Fitted, spec: HeadSpec) -> ModelManifest:

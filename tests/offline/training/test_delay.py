@@ -31,12 +31,15 @@ def test_in_the_mean_weights_are_those_of_the_final_labels(seen: float, chance: 
 
 
 def test_the_law_is_the_share_of_goals_that_came_within_an_age(make_rows: MakeRows) -> None:
-    rows = make_rows(3_000)
-    rows = replace(rows, delay_s=np.where(np.arange(3_000) < 4, [10, 20, 30, 40] * 750, -1))
+    rows = make_rows(4_000)
+    delays = np.tile([10, 20, 30, 40], 1_000)
+    past = np.arange(4_000) < 3_000
+    rows = replace(rows, delay_s=np.where(past, 5, np.where(np.arange(4_000) % 8 < 4, delays, -1)))
 
-    law = delay_law(rows)
+    few, many = delay_law(rows.take(~past)), delay_law(rows)
 
-    assert law.seen(np.array([5, 10, 25, 40, 99])).tolist() == [0.0, 0.25, 0.5, 1.0, 1.0]
+    assert few.seen(np.array([5, 10, 25, 40, 99])).tolist() == [0.0, 0.25, 0.5, 1.0, 1.0]
+    assert many.seen(np.array([4, 5])).tolist() == [0.0, pytest.approx(375 / 875)]
 
 
 def test_a_fresh_row_is_seen_as_it_was_and_weighed(make_rows: MakeRows) -> None:
