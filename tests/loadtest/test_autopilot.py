@@ -1,4 +1,4 @@
-"""Candidates on trial: a small run for every day, the full one with `make check-slow`."""
+"""Candidates on trial: a small run and a full one, both with `make check-slow`."""
 
 import json
 import subprocess
@@ -38,6 +38,7 @@ def a_fate(kind: Kind, action: str = "roll_back", highest: int = 0) -> Fate:
     return Fate(kind, action, highest, 4.0, 100, 2_000, ("auc: worse",))
 
 
+@pytest.mark.slow
 def test_a_small_run_stops_the_bad_and_lets_good_ones_live() -> None:
     seen: list[int] = []
 

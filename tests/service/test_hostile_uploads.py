@@ -240,7 +240,7 @@ def left_behind(service: Any) -> list[Path]:
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(60, marks=pytest.mark.timeout(300)),
+        pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
         pytest.param(1_500, marks=[pytest.mark.slow, pytest.mark.timeout(2_400)]),
     ],
 )
