@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rta_service.domain.funnel import HeadSpec
 from rta_service.offline.training.cuts import Parts, choose_cuts, split
 from rta_service.offline.training.dataset import HeadRows
-from rta_service.offline.training.delay import delay_law, fresh_lesson, try_fresh_rows
+from rta_service.offline.training.delay import delay_law, doubt, fresh_lesson, try_fresh_rows
 from rta_service.offline.training.folds import Fold, Judgement, judge_recipe, rolling_folds
 from rta_service.offline.training.growing import (
     MAX_TREES,
@@ -182,6 +182,8 @@ def _final(
         return grown, mark
     before = task.rows.take(task.rows.as_of_s < parts.evaluate.as_of_s[0])
     more = fresh_lesson(task.fresh, task.end_s, delay_law(before), grown)
+    if doubted := doubt(more, grown):
+        return grown, msgspec.structs.replace(mark, kept=False, doubt=doubted)
     step = bars.stage("trees with fresh rows", trees)
     mark = msgspec.structs.replace(mark, used_rows=len(more.labels))
     return grow(join(known, more), chosen.recipe, trees, step=step), mark

@@ -140,6 +140,8 @@ def choices_told(choices: Choices, remarks: tuple[str, ...]) -> Iterable[str]:
 
 def _delayed(mark: DelayedMark) -> str:
     outcome = f"kept, {mark.used_rows:,} rows" if mark.kept else "not used"
+    if mark.doubt:
+        outcome += f" ({mark.doubt})"
     return (
         "Fresh rows, whose window is not over, with delayed-feedback weights: tried as of the"
         f" evaluation's beginning ({mark.known_rows:,} known, {mark.fresh_rows:,} fresh rows), log"

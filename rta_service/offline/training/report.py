@@ -37,6 +37,8 @@ class DelayedMark(msgspec.Struct, frozen=True):
     kept: bool
     used_rows: int = 0
     """Fresh rows of the log's end that the published trees learned from."""
+    doubt: str = ""
+    """Why those could not be believed; empty where they could."""
 
 
 class TuningMark(msgspec.Struct, frozen=True):

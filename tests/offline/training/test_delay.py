@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 from rta_service.offline.training.dataset import HeadRows
 from rta_service.offline.training.delay import (
     delay_law,
+    doubt,
     fresh_lesson,
     try_fresh_rows,
     weigh,
@@ -84,6 +85,31 @@ def test_labels_that_mislead_are_found_out(make_rows: MakeRows) -> None:
 
     assert mark is not None
     assert not mark.kept
+
+
+@pytest.mark.parametrize(("lost_share", "is_doubted"), [(0.0, False), (0.6, True)])
+def test_an_incomplete_end_of_the_log_is_doubted(
+    make_rows: MakeRows, lost_share: float, is_doubted: bool
+) -> None:
+    rows = make_rows(12_000, days=30)
+    now_s = int(rows.as_of_s[-1])
+    known, fresh = rows.take(rows.known_s <= now_s), rows.take(rows.known_s > now_s)
+    lost = np.random.default_rng(1).random(len(fresh)) < lost_share
+    fresh = replace(fresh, delay_s=np.where(lost, -1, fresh.delay_s))
+    grown = grow(lesson(known), RECIPE, 30)
+
+    told = doubt(fresh_lesson(fresh, now_s, delay_law(known), grown), grown)
+
+    assert ("is the end of the log complete?" in told) == is_doubted
+
+
+def test_a_log_without_fresh_rows_says_so(make_rows: MakeRows) -> None:
+    rows = make_rows(2_000)
+    grown = grow(lesson(rows), RECIPE, 5)
+
+    none = fresh_lesson(rows.take(slice(0, 0)), 0, delay_law(rows), grown)
+
+    assert doubt(none, grown) == "there are none"
 
 
 @pytest.mark.parametrize(("rows", "window_days"), [(150, 7.0), (6_000, 0.01)])
