@@ -37,7 +37,7 @@ contracts: $(STAMP)  ## the layers of docs/architecture.md, checked
 
 unit: $(STAMP)  ## the tests, with branch coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage run -m pytest -m "not slow" -n 2 --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
