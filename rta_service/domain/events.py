@@ -1,6 +1,7 @@
-"""The words of a behaviour log."""
+"""The words of a behaviour log, and those that only attribution reads."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Event(StrEnum):
@@ -23,3 +24,15 @@ class Event(StrEnum):
     INDUSTRY_ACTIVE = "industry_active"
     OPT_OUT = "opt_out"
     OPT_IN = "opt_in"
+    AD_WIN = "ad_win"
+    """An auction won, with what it cost."""
+    COST_REPORT = "cost_report"
+    """A row of a platform's report: what one hour of a channel's strategy or campaign cost."""
+    CONVERSION = "conversion"
+    """Any step of the funnel that has no word of its own; its name is the event's `step`."""
+
+
+UNRECORDED: Final = frozenset({Event.AD_WIN, Event.COST_REPORT, Event.CONVERSION})
+"""Words that leave no mark: neither in records nor in the history that models learn from."""
+RECORDED: Final = tuple(event for event in Event if event not in UNRECORDED)
+"""The words of a behaviour log."""

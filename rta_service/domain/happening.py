@@ -9,6 +9,8 @@ from rta_service.domain.events import Event
 
 MAX_ID: Final = 128
 """Characters of an id or word; longer ones are rejected."""
+MAX_STEP: Final = 64
+"""Characters of a step of the funnel."""
 
 
 class Happening(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +45,8 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
     strategy_id: str = ""
     cost_micros: int = 0
     """What the platform charges for it, in millionths of the currency."""
+    step: str = ""
+    """Which step of the funnel a `conversion` is."""
 
 
 class SealedHappening(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -73,12 +77,14 @@ class SealedHappening(msgspec.Struct, frozen=True, gc=False, array_like=True):
     tag: str = ""
     strategy_id: str = ""
     cost_micros: int = 0
+    step: str = ""
 
 
 class LineRule(StrEnum):
     """What may be wrong with a line, in the order in which it is looked for.
 
-    The words that a behaviour log's report also uses mean the same there.
+    The words that a behaviour log's report also uses mean the same there; the last three are of
+    notices only.
     """
 
     LINE_TOO_LONG = "line_too_long"
@@ -94,9 +100,14 @@ class LineRule(StrEnum):
     BAD_ID_KIND = "bad_id_kind"
     BAD_ID_FORM = "bad_id_form"
     MISSING_DEVICE_ID = "missing_device_id"
+    BAD_STEP = "bad_step"
+    INCOMPLETE_REPORT = "incomplete_report"
     BAD_MONEY = "bad_money"
     NEGATIVE_MONEY = "negative_money"
     OTHER_CURRENCY = "other_currency"
+    UNKNOWN_LINK = "unknown_link"
+    BAD_SIGNATURE = "bad_signature"
+    BAD_TAG = "bad_tag"
 
 
 class Rejection(NamedTuple):

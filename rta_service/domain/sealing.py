@@ -29,13 +29,13 @@ class Sealer:
 
     def __init__(self, event_key: bytes) -> None:
         block = Cipher(
-            algorithms.AES(_derived(event_key, b"rta-seal-device", 32)),
+            algorithms.AES(derived_key(event_key, b"rta-seal-device", 32)),
             modes.ECB(),  # noqa: S305 - single blocks of keyed hashes, which are all different
         )
         self._seal_block = block.encryptor()
         self._open_block = block.decryptor()
-        self._users = AESSIV(_derived(event_key, b"rta-seal-user", 64))
-        self.key_id = _derived(event_key, b"rta-seal-id", 4).hex()
+        self._users = AESSIV(derived_key(event_key, b"rta-seal-user", 64))
+        self.key_id = derived_key(event_key, b"rta-seal-id", 4).hex()
 
     def seal_md5(self, md5_hex: str) -> bytes:
         """Seal a canonical MD5 in 16 bytes."""
@@ -85,6 +85,7 @@ class Sealer:
             happening.tag,
             happening.strategy_id,
             happening.cost_micros,
+            happening.step,
         )
 
     def unseal(self, sealed: SealedHappening) -> Happening:
@@ -110,6 +111,7 @@ class Sealer:
             sealed.tag,
             sealed.strategy_id,
             sealed.cost_micros,
+            sealed.step,
         )
 
 
@@ -130,7 +132,7 @@ def from_bytes(data: bytes) -> SealedHappening:
         raise InvalidInput(f"not a sealed event: {error}") from None
 
 
-def _derived(event_key: bytes, purpose: bytes, size: int) -> bytes:
-    """Derive a key of its own for each purpose; a secret may be longer than hashes take."""
+def derived_key(event_key: bytes, purpose: bytes, size: int) -> bytes:
+    """Derive a key of its own for each purpose, named in up to 16 bytes; a secret may be longer."""
     secret = hashlib.sha256(event_key).digest()
     return hashlib.blake2b(b"", digest_size=size, key=secret, person=purpose).digest()

@@ -16,7 +16,7 @@ import msgspec
 from rta_service.device_key import canonical_md5
 from rta_service.domain.device import IdForm, IdKind
 from rta_service.domain.events import Event
-from rta_service.domain.happening import MAX_ID, Happening, LineRule, Rejection
+from rta_service.domain.happening import MAX_ID, MAX_STEP, Happening, LineRule, Rejection
 
 DAY_MS: Final = 86_400_000
 MAX_IDS: Final = 16
@@ -31,6 +31,7 @@ _MAX_MS: Final = 4_102_444_800_000
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CURRENCY: Final = re.compile(r"[A-Z]{3}\Z")
+_STEP: Final = re.compile(r"[\w.-]*\Z")
 _MD5_OR_ABSENT: Final = re.compile(r"([0-9a-fA-F]{32}|[0:\-]*)\Z")
 _PLACE: Final = re.compile(r"(.*) - at `\$\.?(.*)`\Z")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,6 +43,7 @@ _FORMS: Final = {form.value: form for form in IdForm}
 _RANK: Final = {kind: rank for rank, kind in enumerate(IdKind)}
 
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_ID)] | int | None
+_Step = Annotated[str, msgspec.Meta(max_length=MAX_STEP)] | int | None
 _Tag = Annotated[str, msgspec.Meta(max_length=_MAX_TAG)] | int | None
 _DeviceId = Annotated[str, msgspec.Meta(max_length=_MAX_DEVICE_ID)] | int | None
 
@@ -92,11 +94,12 @@ class _Line(msgspec.Struct, gc=False):
     tag: _Tag = None
     strategy_id: _Text = None
     cost_micros: int | float | None = None
+    step: _Step = None
 
 
 _TEXTS: Final = (
     *("event_id", "user_id", "currency", "order_id", "category", "item_id", "campaign_id"),
-    *("channel", "placement", "os", "request_id", "tag", "strategy_id"),
+    *("channel", "placement", "os", "request_id", "tag", "strategy_id", "step"),
 )
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
@@ -153,14 +156,20 @@ def _happening(row: _Line, rules: ReadingRules, *, is_plain: bool) -> Happening:
     if event is None:
         raise _RefusedError("event", LineRule.UNKNOWN_EVENT, "is none of the words of events")
     ts_ms = _instant(row, rules)
+    if event is Event.COST_REPORT:
+        _check_report(row)
     currency = _currency(row)
+    cost_micros = _cost(row.cost_micros)
+    cents = _cents(row, event)
+    if cents or cost_micros:
+        _check_currency(currency, rules)
     return Happening(
         event_id,
         ts_ms,
         event,
-        _devices(row),
+        _devices(row, event),
         _text(row.user_id),
-        _cents(row, event, currency, rules),
+        cents,
         currency,
         _text(row.order_id),
         _text(row.category),
@@ -172,7 +181,8 @@ def _happening(row: _Line, rules: ReadingRules, *, is_plain: bool) -> Happening:
         _text(row.request_id),
         _text(row.tag),
         _text(row.strategy_id),
-        _cost(row.cost_micros),
+        cost_micros,
+        _step(row, event),
     )
 
 
@@ -229,14 +239,32 @@ def _timestamp(text: str | int | None) -> int | None:
     return (instant - _EPOCH) // _MILLISECOND
 
 
-def _devices(row: _Line) -> tuple[str, ...]:
+def _check_report(row: _Line) -> None:
+    """A report's row says what cost how much; nobody did it, so no device is needed."""
+    for field in ("channel", "cost_micros"):
+        if getattr(row, field) in (None, ""):
+            raise _RefusedError(field, LineRule.INCOMPLETE_REPORT, "is needed in a cost_report")
+    if not row.strategy_id and not row.campaign_id:
+        reason = "or campaign_id is needed in a cost_report"
+        raise _RefusedError("strategy_id", LineRule.INCOMPLETE_REPORT, reason)
+
+
+def _step(row: _Line, event: Event) -> str:
+    step = _text(row.step)
+    if not _STEP.match(step) or (event is Event.CONVERSION and not step):
+        reason = f"is no word of 1 to {MAX_STEP} letters, digits, '_', '-' or '.'"
+        raise _RefusedError("step", LineRule.BAD_STEP, reason)
+    return step
+
+
+def _devices(row: _Line, event: Event) -> tuple[str, ...]:
     """Give the canonical MD5s; an event without one must name a request or a tag instead."""
     found: tuple[str, ...] = ()
     if row.ids is not None:
         found = tuple(dict.fromkeys(md5 for _, md5 in sorted(_ranked(row), key=_by_rank)))
     elif (md5 := _md5("device_id", _Id(row.id_kind, row.id_form, row.device_id))) is not None:
         found = (md5,)
-    if not found and not row.request_id and not row.tag:
+    if not found and not row.request_id and not row.tag and event is not Event.COST_REPORT:
         reason = "no id that names a device, nor a request_id or tag: all zeros is no id"
         field = "device_id" if row.ids is None else "ids"
         raise _RefusedError(field, LineRule.MISSING_DEVICE_ID, reason)
@@ -286,7 +314,13 @@ def _currency(row: _Line) -> str:
     return currency
 
 
-def _cents(row: _Line, event: Event, currency: str, rules: ReadingRules) -> int:
+def _check_currency(currency: str, rules: ReadingRules) -> None:
+    if rules.currency and currency not in ("", rules.currency):
+        reason = f"is not {rules.currency}: amounts of two currencies can't be added"
+        raise _RefusedError("currency", LineRule.OTHER_CURRENCY, reason)
+
+
+def _cents(row: _Line, event: Event) -> int:
     if row.cents is not None:
         field, cents = "cents", _whole(row.cents)
     elif row.amount is not None:
@@ -300,9 +334,6 @@ def _cents(row: _Line, event: Event, currency: str, rules: ReadingRules) -> int:
         raise _RefusedError(
             field, LineRule.NEGATIVE_MONEY, "is negative; send a refund as event refund"
         )
-    if cents and rules.currency and currency not in ("", rules.currency):
-        reason = f"is not {rules.currency}: amounts of two currencies can't be added"
-        raise _RefusedError("currency", LineRule.OTHER_CURRENCY, reason)
     return abs(cents)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rta_service.domain.errors import InvalidInput
-from rta_service.domain.events import Event
+from rta_service.domain.events import RECORDED, Event
 
 IGNORE: Final = "ignore"
 """An event word mapped to this is skipped and counted."""
@@ -173,8 +173,8 @@ class _Reader:
         return bool(value == word)
 
     def _launch_events(self, value: object) -> tuple[str, ...]:
-        if not isinstance(value, list) or not all(word in tuple(Event) for word in value):
+        if not isinstance(value, list) or not all(word in RECORDED for word in value):
             raise self.fail(
-                "rules", "launch_events", f"must be a list of words from: {', '.join(Event)}"
+                "rules", "launch_events", f"must be a list of words from: {', '.join(RECORDED)}"
             )
         return tuple(str(word) for word in value if word != Event.LAUNCH)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import ibis
 
 from rta_service.domain.device import IdForm, IdKind
-from rta_service.domain.events import Event
+from rta_service.domain.events import UNRECORDED, Event
 from rta_service.offline.column_map import IGNORE, ColumnMap
 from rta_service.offline.engine import fetch
 
@@ -95,8 +95,12 @@ def samples(judged: Any) -> dict[str, list[dict[str, Any]]]:
 
 
 def _meaning(word: Any, mapping: ColumnMap) -> Any:
-    known = [event.value for event in Event if event.value not in mapping.events]
-    branches = [(word == theirs, ours) for theirs, ours in mapping.events.items()]
+    means = {event.value: event.value for event in Event} | dict(mapping.events)
+    known = [event for event, ours in means.items() if event == ours and ours not in UNRECORDED]
+    others = {theirs: ours for theirs, ours in means.items() if theirs not in known}
+    branches = [
+        (word == theirs, IGNORE if ours in UNRECORDED else ours) for theirs, ours in others.items()
+    ]
     return ibis.cases((word.isin(known), word), *branches, else_=ibis.null("string"))
 
 

@@ -25,7 +25,7 @@ HAPPENINGS = st.builds(
         ("currency", "order_id", "category", "item_id", "campaign_id", "channel", "placement"),
         WORDS,
     ),
-    **dict.fromkeys(("os", "request_id", "tag", "strategy_id"), WORDS),
+    **dict.fromkeys(("os", "request_id", "tag", "strategy_id", "step"), WORDS),
     cost_micros=st.integers(0, 10**15),
 )
 
@@ -101,3 +101,10 @@ def test_what_was_written_before_a_field_was_added_is_still_read() -> None:
 
 def test_a_long_secret_is_as_good_as_a_short_one() -> None:
     assert Sealer(b"x" * 500).key_id != Sealer(b"x" * 501).key_id
+
+
+def test_what_was_sealed_before_there_were_steps_is_read() -> None:
+    sealed = OURS.seal(Happening("e1", 1, Event.PAY, (MD5,)))
+    before = msgspec.msgpack.encode(list(msgspec.structs.astuple(sealed))[:-1])
+
+    assert from_bytes(before) == sealed

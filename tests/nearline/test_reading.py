@@ -47,6 +47,7 @@ def test_every_column_of_a_line_arrives() -> None:
         "tag": "t1",
         "strategy_id": "s1",
         "currency": "CNY",
+        "step": "order.paid-2",
     }
 
     happening = accepted(event="pay", cents=1_250, cost_micros=7, **texts)
@@ -59,8 +60,10 @@ def test_every_column_of_a_line_arrives() -> None:
 
 
 @pytest.mark.parametrize("event", list(Event))
-def test_every_word_of_a_behaviour_log_is_an_event(event: Event) -> None:
-    assert accepted(event=event.value).event is event
+def test_every_word_is_an_event(event: Event) -> None:
+    more = {"step": "lead", "channel": "tencent", "strategy_id": "s1", "cost_micros": 0}
+
+    assert accepted(event=event.value, **more).event is event
 
 
 def test_null_and_unknown_columns_count_as_left_out() -> None:
@@ -100,6 +103,15 @@ def test_an_id_named_twice_is_one() -> None:
 @pytest.mark.parametrize("named", [{"request_id": "r"}, {"tag": "t"}])
 def test_an_event_without_a_device_may_name_a_request_or_a_tag(named: dict[str, str]) -> None:
     assert accepted(device_id=None, **named).device_md5s == ()
+
+
+@pytest.mark.parametrize("named", [{"strategy_id": "s"}, {"campaign_id": 7}])
+def test_a_row_of_a_cost_report_needs_no_device(named: dict[str, Any]) -> None:
+    happening = accepted(
+        event="cost_report", device_id=None, channel="tencent", cost_micros=5, **named
+    )
+
+    assert (happening.device_md5s, happening.cost_micros) == ((), 5)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +203,18 @@ def test_money_becomes_whole_cents_of_what_was_paid_or_paid_back(
         ({"cost_micros": -1}, "cost_micros", "negative_money"),
         ({"cost_micros": 10**15}, "cost_micros", "bad_money"),
         ({"cost_micros": 0.5}, "cost_micros", "bad_money"),
+        ({"cost_micros": 5, "currency": "USD"}, "currency", "other_currency"),
+        ({"event": "conversion"}, "step", "bad_step"),
+        ({"event": "conversion", "step": ""}, "step", "bad_step"),
+        ({"step": "two words"}, "step", "bad_step"),
+        ({"step": "x" * 65}, "step", "too_long"),
+        ({"event": "cost_report", "cost_micros": 1}, "channel", "incomplete_report"),
+        ({"event": "cost_report", "channel": "json"}, "cost_micros", "incomplete_report"),
+        (
+            {"event": "cost_report", "channel": "json", "cost_micros": 1},
+            "strategy_id",
+            "incomplete_report",
+        ),
     ],
 )
 def test_a_bad_column_is_named_with_the_rule_it_breaks(
@@ -266,6 +290,7 @@ COLUMNS = st.sampled_from(
             "tag",
             "cost_micros",
             "request_id",
+            "step",
         ),
     ]
 )
@@ -286,6 +311,7 @@ def test_what_is_accepted_keeps_every_promise_of_a_happening(fields: dict[str, A
     assert 0 <= happening.cost_micros < 10**15
     assert all(len(one) == 32 and int(one, 16) for one in happening.device_md5s)
     assert happening.device_md5s or happening.request_id or happening.tag
+    assert len(happening.step) <= 64
 
 
 @given(

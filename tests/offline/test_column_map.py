@@ -68,6 +68,7 @@ def test_event_words_may_mean_ours_or_nothing(tmp_path: Path) -> None:
         ("[rules]\ncancellation_prefix = 3\n", ":2", "must be text"),
         ('[rules]\nlaunch_events = "pay"\n', ":2", "must be a list"),
         ('[rules]\nlaunch_events = ["buy"]\n', ":2", "must be a list"),
+        ('[rules]\nlaunch_events = ["ad_win"]\n', ":2", "must be a list"),
         ("rules.refunds = 1\n", "section [rules]", "unknown key 'refunds'"),
         ("[columns\n", "map.toml", "can't be read"),
     ],

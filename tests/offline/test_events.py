@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rta_service.domain.errors import InvalidInput
+from rta_service.domain.events import UNRECORDED
 from rta_service.offline.events import CleanLog, LogOptions, clean_log
 from rta_service.record import category_code
 
@@ -144,6 +145,16 @@ def test_rules_of_the_mapping_turn_oddities_into_counts(clean: Clean) -> None:
     assert log.skipped == {"anonymous": 2, "cancellation": 1, "refund": 1, "ignored_event": 1}
     assert log.rows == 6
     assert told(log, "event", "cents") == [("pay", 1000), ("refund", 150), ("refund", 400)]
+
+
+def test_what_only_attribution_reads_leaves_no_mark(clean: Clean) -> None:
+    rows = [row(event=word.value, device_id=None) for word in UNRECORDED]
+    mapping = '[events]\n"Won" = "ad_win"\n'
+
+    log = clean([*rows, row(event="ad_win"), row(event="Won"), row(event="pay")], mapping)
+
+    assert log.skipped == {"ignored_event": 5}
+    assert told(log, "event") == [("pay",)]
 
 
 def test_their_words_become_ours_and_a_remapped_word_of_ours_is_theirs(clean: Clean) -> None:

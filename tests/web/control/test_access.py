@@ -39,7 +39,7 @@ ROLES = {
 }
 """The smallest role for each route; None is open. A new route fails until it stands here."""
 
-CALLERS = (None, "wrong", "expired", "viewer", "operator", "admin", "control")
+CALLERS = (None, "wrong", "expired", "sender", "viewer", "operator", "admin", "control")
 MAY = {
     ADMIN: {"admin", "control"},
     VIEWER: {"viewer", "operator", "admin", "control"},
@@ -95,7 +95,7 @@ async def test_a_route_opens_to_its_role_and_to_those_above(
 
     opened = {route for route, answer in answers.items() if answer.status_code < 300}
     refused = [answers[route] for route in set(ROLES) - opened]
-    known = caller in MAY[VIEWER]
+    known = caller in {"sender", *MAY[VIEWER]}
     assert opened == {route for route, role in ROLES.items() if not role or caller in MAY[role]}
     assert {answer.status_code for answer in refused} <= {403 if known else 401}
     assert {a.headers["content-type"] for a in refused} <= {"application/problem+json"}
@@ -112,7 +112,7 @@ async def test_what_a_caller_may_not_do_leaves_no_trace(
     app: Any, client: httpx.AsyncClient, tokens: dict[str, str], desk: Any, uploads: Any
 ) -> None:
     for route, role in ROLES.items():
-        for caller in {"wrong", "expired", "viewer", "operator"} - MAY.get(
+        for caller in {"wrong", "expired", "sender", "viewer", "operator"} - MAY.get(
             role or "", set(CALLERS)
         ):
             headers = {"Authorization": f"Bearer {tokens[caller]}", "Idempotency-Key": "k"}
