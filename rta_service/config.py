@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     """Secret that hides device ids, at least 16 characters; generated in data_dir if absent."""
     experiment_key: SecretStr | None = None
     """Secret that decides holdout and arms; never change it; generated in data_dir if absent."""
+    event_key: SecretStr | None = None
+    """Secret that hides whom events are about and signs tags; generated in data_dir if absent. Under
+    another one, events that wait and tags already given can't be read."""
     control_token: SecretStr | None = None
     """Bearer token of the control port's first admin; generated in data_dir if absent."""
     tokens_file: Path | None = None

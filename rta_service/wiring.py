@@ -22,8 +22,9 @@ from rta_service.device_key import KEY_BYTES, KeyRing
 from rta_service.domain.clock import Clock, SystemClock
 from rta_service.domain.errors import DegradedError, InvalidInput, StoreUnavailable
 from rta_service.domain.request import AdRequest
+from rta_service.domain.tag import TagCodec
 from rta_service.online.batcher import Batcher, BatchLimits
-from rta_service.online.explain import explain
+from rta_service.online.explain import Means, explain
 from rta_service.online.pipeline import BatchOutcome, Pipeline
 from rta_service.online.watcher import ReleaseWatcher
 from rta_service.platforms.registry import load_adapters
@@ -85,6 +86,11 @@ def key_ring(settings: Settings) -> KeyRing:
     """Gather the two secrets that turn ids into keys; BLAKE2b takes keys of up to 64 bytes."""
     pepper, experiment_key = secret(settings, "pepper"), secret(settings, "experiment_key")
     return KeyRing(pepper[:64], experiment_key[:64])
+
+
+def tag_codec(settings: Settings) -> TagCodec:
+    """Give what writes and reads the tags that come back with clicks."""
+    return TagCodec(secret(settings, "event_key"))
 
 
 def house_key(settings: Settings) -> bytes:
@@ -170,7 +176,7 @@ def deciding(settings: Settings, url: str, process: str, *, takes_part: bool = T
     # the socket's own time-out is longer: a late reply then keeps its connection
     profile = HotProfile(timeout_s=2 * timeout_s, max_connections=settings.store_connections)
     reader = RedisProfileReader(hot_client(url, profile), settings.namespace, timeout_s)
-    pipeline = Pipeline(reader, key_ring(settings), clock)
+    pipeline = Pipeline(reader, key_ring(settings), clock, tag_codec(settings))
     telemetry = Telemetry.open(settings.run_dir, process)
     # opened at the first load, in its thread: a cluster's client connects at once, and a worker
     # must start and answer while the store is away
@@ -271,7 +277,7 @@ def trial_office(settings: Settings, parts: Deciding) -> TrialOffice:
 
 def control_service(settings: Settings, parts: Deciding, trials: TrialOffice) -> FastAPI:
     """Build the control port's application."""
-    keys = key_ring(settings)
+    means = Means(parts.reader, key_ring(settings), parts.clock, tag_codec(settings))
     shelves = parts.shelves
     releases = Desk(shelves, parts.clock)
     rules = upload_rules(settings)
@@ -281,7 +287,7 @@ def control_service(settings: Settings, parts: Deciding, trials: TrialOffice) ->
         live = parts.pipeline.live
         if live is None:
             raise StoreUnavailable("no release is loaded: publish one first")
-        return await explain(live, parts.reader, keys, parts.clock, request)
+        return await explain(live, means, request)
 
     desks = Desks(
         releases,

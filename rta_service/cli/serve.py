@@ -58,7 +58,7 @@ def serve(
 def supervise(settings: Settings) -> int:
     """Run the supervisor until it is told to stop; gives its exit code."""
     watch_parent(os.environ, settings.drain_s)  # whoever started us, such as the demo
-    for name in ("pepper", "experiment_key", "control_token"):
+    for name in ("pepper", "experiment_key", "event_key", "control_token"):
         wiring.secret(settings, name)  # made once here, before the children race for them
     decisions = bind_listener(settings.host, settings.port)
     control = bind_listener(settings.control_host, settings.control_port)

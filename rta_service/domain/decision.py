@@ -54,6 +54,8 @@ class StrategyDecision(msgspec.Struct, frozen=True, gc=False):
     participate: bool = False
     bid: Bid | None = None
     pcvr: Prediction | None = None
+    tag: str = ""
+    """Of a yes: what the platform gives back with clicks; empty where it takes none."""
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -38,6 +38,8 @@ class PlatformInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the platform's own ids of strategies look like; empty where ours are used."""
     money_unit_micros: int = 1
     """The smallest money unit on the wire (1 fen is 10,000 micros)."""
+    tags: bool = False
+    """Whether it takes a tag with each yes and gives it back with clicks."""
     max_price_micros: int = 2**53
     """A dearer price is cut to this; the default is the last integer that JSON readers agree on."""
 

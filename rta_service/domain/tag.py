@@ -33,6 +33,7 @@ _BODY: Final = 21
 _MAC: Final = 6
 _FIRST_MINUTE: Final = 26_297_280
 """2020 in UTC; 24 bits of minutes last until 2051."""
+_MOST_MINUTES: Final = 0xFFFFFF
 _KINDS: Final = tuple(BidKind)
 _KIND_BITS: Final = {kind: code << 13 for code, kind in enumerate(_KINDS)}
 # a member looked up by its class costs 0.1 microseconds on Python 3.11
@@ -46,6 +47,9 @@ _RATE_SCALE: Final = (_MOST_RATE_CODE - 2) / -math.log(_LEAST_RATE)
 """Steps of 0.45 %."""
 _RATE_SHIFT: Final = _MOST_RATE_CODE + 0.5
 _BID_STEP: Final = 0.0048
+_MOST_BID_CODE: Final = 8191
+_MOST_VALUE: Final = math.exp((_MOST_BID_CODE - 1) * _BID_STEP)
+"""Millionths or micros: more than any platform takes."""
 
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL: Final = bytes.maketrans(b"-_+/", b"+/!!")
@@ -150,7 +154,9 @@ def _packed(tag: Tag) -> int:
     rates = 0 if pcvr is None else _rate_code(pcvr.register) << 12 | _rate_code(pcvr.trade)
     offered = 0 if bid is None else _bid_code(bid)
     who = (_VERSION_BITS | (tag.arm is _IS_CANARY) << 7 | tag.held_out << 6) | tag.stage << 3
-    minute = min(max(tag.minute - _FIRST_MINUTE, 0), 0xFFFFFF)
+    minute = tag.minute - _FIRST_MINUTE
+    if not 0 <= minute <= _MOST_MINUTES:
+        minute = 0 if minute < 0 else _MOST_MINUTES
     first = (who | tag.tier) << 39 | rates << 15 | offered
     second = tag.release << 22 | tag.strategy
     return (first << 64 | minute << 40 | tag.request) << 54 | second
@@ -192,10 +198,13 @@ def _rate(code: int) -> float:
 
 def _bid_code(bid: Bid) -> int:
     """Round a bid on a scale of equal ratios, from a millionth or a micro; the kind comes first."""
-    kind = bid.kind
-    value = bid.value * 1e6 if kind is _IS_WEIGHT else bid.value
-    code = min(int(_log(value) / _BID_STEP + 1.5), 8191) if 1.0 < value < math.inf else 1
-    return _KIND_BITS[kind] | code
+    if bid.kind is _IS_WEIGHT:  # a weight's bits are 0, and hashing an enum's member is slow
+        value, kind_bits = bid.value * 1e6, 0
+    else:
+        value, kind_bits = bid.value, _KIND_BITS[bid.kind]
+    if not 1.0 < value < _MOST_VALUE:
+        return kind_bits | (_MOST_BID_CODE if value >= _MOST_VALUE else 1)
+    return kind_bits | int(_log(value) / _BID_STEP + 1.5)
 
 
 def _bid(kind: BidKind, code: int) -> Bid:

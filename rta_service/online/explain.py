@@ -1,7 +1,7 @@
 """Why a request was answered as it was: every number on the way, for people."""
 
 import math
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,7 @@ from rta_service.domain.decision import StrategyDecision
 from rta_service.domain.reason import PARTICIPATING, REASON_TEXT
 from rta_service.domain.release import Canary
 from rta_service.domain.request import AdRequest
+from rta_service.domain.tag import TagCodec
 from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.domain.user import RFMSegment, Role
 from rta_service.experiments import bucket
@@ -20,6 +21,7 @@ from rta_service.online.person import Person, find_person
 from rta_service.online.pipeline import Found, candidate, decide_found, judge
 from rta_service.online.profiles import ProfileReader, read_batch
 from rta_service.online.score import Scores, score
+from rta_service.online.tagging import tagged
 from rta_service.record import FLAG_OPTED_OUT, UserRecord, money_cents
 
 Json = dict[str, Any]
@@ -37,17 +39,29 @@ _COUNTS: Final = (
 )
 
 
-async def explain(
-    live: LiveRelease, reader: ProfileReader, keys: KeyRing, clock: Clock, request: AdRequest
-) -> Json:
+class Means(NamedTuple):
+    """What a process decides with, besides a release."""
+
+    reader: ProfileReader
+    keys: KeyRing
+    clock: Clock
+    tags: TagCodec | None = None
+
+
+async def explain(live: LiveRelease, means: Means, request: AdRequest) -> Json:
     """Decide one request and show all that led there; raises DegradedError as a request would.
 
     Device ids appear as keyed hashes only; numbers that are none are shown as None.
     """
-    now_s = clock.now_ms() // 1000
+    keys = means.keys
+    now_ms = means.clock.now_ms()
+    now_s = now_ms // 1000
     ids = identity.resolve(request, keys)
-    records = (await read_batch(reader, live.snapshot, [[i.key for i in ids]]))[0]
-    decision = decide_found(live, keys, [Found(request, ids, records)], now_s).decisions[0]
+    records = (await read_batch(means.reader, live.snapshot, [[i.key for i in ids]]))[0]
+    decisions = decide_found(live, keys, [Found(request, ids, records)], now_s).decisions
+    if means.tags is not None:
+        decisions = tagged(means.tags, [request], decisions, now_ms)
+    decision = decisions[0]
     answer: Json = msgspec.to_builtins(
         {
             "request_id": decision.request_id,
@@ -124,7 +138,7 @@ def _describe_answer(answer: StrategyDecision) -> Json:
         "bid": msgspec.to_builtins(answer.bid),
         "pcvr": msgspec.to_builtins(answer.pcvr),
     }
-    return shown
+    return shown | ({"tag": answer.tag} if answer.tag else {})
 
 
 def _prices(live: LiveRelease, request: AdRequest, person: Person, now_s: int) -> dict[str, Json]:

@@ -2,6 +2,7 @@
 
     ids -> keys (identity) -> records, one round trip (profiles) -> stage, free checks (policy)
         -> one call per model for the rows still alive (score) -> bids (bid) -> decisions
+        -> tags on what platforms give back (tagging)
 
 A batch is the requests of one event-loop tick. It takes the live release once at its start, so
 no answer mixes two. It never raises: what goes wrong becomes a reason code and a safe answer.
@@ -19,6 +20,7 @@ from rta_service.domain.device import IdKind
 from rta_service.domain.errors import DeadlineExceeded, SnapshotMissing, StoreUnavailable
 from rta_service.domain.reason import PARTICIPATING, ReasonCode
 from rta_service.domain.request import AdRequest
+from rta_service.domain.tag import TagCodec
 from rta_service.online import bid, identity, policy
 from rta_service.online.answers import decline_all, degrade_all, finish, refuse_unknown
 from rta_service.online.identity import ResolvedId
@@ -26,6 +28,7 @@ from rta_service.online.live_release import BoundStrategy, LiveRelease, predicti
 from rta_service.online.person import Person, find_person
 from rta_service.online.profiles import ProfileReader, read_batch
 from rta_service.online.score import Candidate, Scores, score
+from rta_service.online.tagging import tagged
 
 
 @dataclass(slots=True)
@@ -78,19 +81,38 @@ Verdict = tuple[BoundStrategy, ReasonCode]
 class Pipeline:
     """Decides batches; holds the live release, which the watcher replaces as a whole."""
 
-    def __init__(self, reader: ProfileReader, keys: KeyRing, clock: Clock) -> None:
+    def __init__(
+        self, reader: ProfileReader, keys: KeyRing, clock: Clock, tags: TagCodec | None = None
+    ) -> None:
         self.live: LiveRelease | None = None
         self.absence = ReasonCode.NO_RELEASE
         """Why there is no live release: none was published, or the store could not be asked."""
         self._reader = reader
         self._keys = keys
         self._clock = clock
+        self._tags = tags
 
     async def decide(self, batch: Sequence[AdRequest], deadline_s: float) -> BatchOutcome:
         """Answer a batch before a deadline on the monotonic clock. Never raises."""
         live = self.live
         if live is None:
             return BatchOutcome([decline_all(r, self.absence) for r in batch])
+        outcome = await self._answered(live, batch, deadline_s)
+        if self._tags is not None:
+            self._put_tags(self._tags, batch, outcome)
+        return outcome
+
+    def degrade(self, request: AdRequest, reason: ReasonCode) -> Decision:
+        """Answer a request that can't be decided, as its strategies chose for such a moment.
+
+        Without a tag: it is said to be given when there is no time for anything.
+        """
+        live = self.live
+        return decline_all(request, reason) if live is None else degrade_all(live, request, reason)
+
+    async def _answered(
+        self, live: LiveRelease, batch: Sequence[AdRequest], deadline_s: float
+    ) -> BatchOutcome:
         try:
             return await self._decide(live, batch, deadline_s)
         except SnapshotMissing as error:
@@ -102,10 +124,12 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - the last resort of the request's way; counted
             return _degraded(live, batch, ReasonCode.INTERNAL_ERROR, error)
 
-    def degrade(self, request: AdRequest, reason: ReasonCode) -> Decision:
-        """Answer a request that can't be decided, as its strategies chose for such a moment."""
-        live = self.live
-        return decline_all(request, reason) if live is None else degrade_all(live, request, reason)
+    def _put_tags(self, tags: TagCodec, batch: Sequence[AdRequest], outcome: BatchOutcome) -> None:
+        """Tag a batch's answers; if that fails they go without, since a tag is no reason for a no."""
+        try:
+            outcome.decisions = tagged(tags, batch, outcome.decisions, self._clock.now_ms())
+        except Exception as error:  # noqa: BLE001 - the last resort of the request's way; counted
+            outcome.failure = outcome.failure or error
 
     async def _decide(
         self, live: LiveRelease, batch: Sequence[AdRequest], deadline_s: float

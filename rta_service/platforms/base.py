@@ -15,6 +15,7 @@ from rta_service.domain.errors import InvalidInput, InvalidRequest
 from rta_service.domain.platform import BidKind, PlatformInfo
 from rta_service.domain.reason import PARTICIPATING, ReasonCode
 from rta_service.domain.request import AdRequest
+from rta_service.domain.tracking import FILLED, INSTANTS, TRACKED, MacroTable
 
 MAX_IDS: Final = 32
 """More ids than any device has; every one of them costs a store read."""
@@ -22,6 +23,7 @@ MAX_REQUEST_ID: Final = 256
 """Characters; the id is echoed, so it bounds the answer too."""
 
 FACTS_FILE: Final = "info.toml"
+MACROS_FILE: Final = "tracking.toml"
 
 
 class Adapter(Protocol):
@@ -62,6 +64,34 @@ def read_info(text: str, place: str) -> PlatformInfo:
         if not 0 <= getattr(info, low) <= getattr(info, high):
             raise InvalidInput(f"{low} must lie between 0 and {high}", place)
     return info
+
+
+def load_macros(package: str) -> MacroTable:
+    """Read what a platform fills into links from the tracking.toml in its package.
+
+    Raises InvalidInput that names the file and the field.
+    """
+    place = f"{package}/{MACROS_FILE}"
+    text = importlib.resources.files(package).joinpath(MACROS_FILE).read_text(encoding="utf-8")
+    return read_macros(text, place)
+
+
+def read_macros(text: str, place: str) -> MacroTable:
+    """Read macros from TOML; `place` names their source in errors. Raises InvalidInput."""
+    try:
+        table = msgspec.convert(tomllib.loads(text), MacroTable)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as exc:
+        raise InvalidInput(str(exc), place) from exc
+    for event in table.events:
+        if event not in TRACKED:
+            raise InvalidInput(f"{event!r} is none of {', '.join(TRACKED)}", place)
+        macros = table.of(event)
+        unknown = sorted(macros.keys() - FILLED)
+        if unknown:
+            raise InvalidInput(f"{unknown[0]!r} is no parameter that is filled in", place)
+        if not macros.keys() & INSTANTS.keys():
+            raise InvalidInput(f"{event} needs ts_ms or ts_s", place)
+    return table
 
 
 class Facts:
@@ -132,7 +162,7 @@ class Facts:
 
 
 def _declined(strategy: StrategyDecision, reason: ReasonCode) -> StrategyDecision:
-    return msgspec.structs.replace(strategy, participate=False, reason=reason, bid=None)
+    return msgspec.structs.replace(strategy, participate=False, reason=reason, bid=None, tag="")
 
 
 def money_units(micros: float, unit_micros: int) -> int:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Final
 
 from rta_service.domain.platform import PlatformInfo
-from rta_service.platforms.base import Adapter, Facts, HeldAdapter, load_info
+from rta_service.domain.tracking import MacroTable
+from rta_service.platforms.base import Adapter, Facts, HeldAdapter, load_info, load_macros
 from rta_service.platforms.json.adapter import JsonAdapter
 from rta_service.platforms.tencent.adapter import TencentAdapter
 
@@ -17,6 +18,11 @@ ADAPTERS: Final[dict[str, Callable[[PlatformInfo], Adapter]]] = {
 def load_adapters() -> dict[str, Adapter]:
     """Build every platform's adapter, held to its facts, by platform name."""
     return {name: _load(name, build) for name, build in ADAPTERS.items()}
+
+
+def load_tables() -> dict[str, MacroTable]:
+    """Read every platform's macros of tracking links, by platform name."""
+    return {name: load_macros(f"rta_service.platforms.{name}") for name in ADAPTERS}
 
 
 def _load(name: str, build: Callable[[PlatformInfo], Adapter]) -> Adapter:

@@ -7,8 +7,9 @@ from rta_service import experiments
 from rta_service.domain.device import DeviceId, IdForm, IdKind
 from rta_service.domain.errors import StoreUnavailable
 from rta_service.domain.platform import BidKind
+from rta_service.domain.tag import TagCodec, release_mark
 from rta_service.domain.user import ValueTier
-from rta_service.online.explain import explain
+from rta_service.online.explain import Means, explain
 from rta_service.scoring.model_set import ValueRule
 
 RAW = "a-raw-oaid"
@@ -18,12 +19,14 @@ RAW = "a-raw-oaid"
 def ask(kit: Any) -> Any:
     """Explains a request that carries RAW, whose record is `record` if there is one."""
 
-    async def run(*strategies: Any, record: Any = None, live: Any = None, **request: Any) -> Any:
+    async def run(
+        *strategies: Any, record: Any = None, live: Any = None, tags: Any = None, **request: Any
+    ) -> Any:
         reader = kit.a_reader({kit.md5_of(RAW): record} if record else {})
         ids = (DeviceId(IdKind.OAID, RAW, IdForm.RAW),)
         asked = kit.a_request(**({"ids": ids} | request))
         shown = await explain(
-            live or kit.a_live(*strategies), reader, kit.keys, kit.a_clock(), asked
+            live or kit.a_live(*strategies), Means(reader, kit.keys, kit.a_clock(), tags), asked
         )
         json.dumps(shown, allow_nan=False)
         return shown
@@ -102,6 +105,18 @@ async def test_the_rule_of_the_value_is_named(kit: Any, ask: Any) -> None:
     assert shown["strategies"][0]["value_rule"] == "trade / register"
 
 
+async def test_the_tag_of_a_yes_is_shown_where_tags_are_given(kit: Any, ask: Any) -> None:
+    codec = TagCodec(b"an event key")
+
+    (yes,) = (await ask(record=kit.a_record(), tags=codec))["strategies"]
+    (no,) = (await ask(record=kit.a_record(tier=ValueTier.X), tags=codec))["strategies"]
+
+    tag = codec.read(yes["tag"])
+    assert tag is not None
+    assert tag.release == release_mark("r1")
+    assert "tag" not in no
+
+
 async def test_without_a_usable_id_there_is_nobody_to_explain(ask: Any) -> None:
     shown = await ask(ids=())
 
@@ -113,7 +128,11 @@ async def test_a_store_that_is_away_is_said_plainly(kit: Any) -> None:
     reader = kit.a_reader(error=StoreUnavailable("gone"))
 
     with pytest.raises(StoreUnavailable):
-        await explain(kit.a_live(), reader, kit.keys, kit.a_clock(), kit.a_request(kit.md5_of(1)))
+        await explain(
+            kit.a_live(),
+            Means(reader, kit.keys, kit.a_clock()),
+            kit.a_request(kit.md5_of(1)),
+        )
 
 
 @pytest.mark.parametrize(("share", "arm", "trade"), [(999_999, "canary", 0.03), (1, "live", 0.01)])

@@ -94,6 +94,7 @@ def _strategy_answer(strategy: StrategyDecision) -> wire.StrategyAnswer:
         _REASONS[strategy.reason],
         _bid_answer(strategy.bid) if strategy.participate and strategy.bid is not None else None,
         strategy.pcvr,
+        strategy.tag or UNSET,
     )
 
 

@@ -83,6 +83,7 @@ class StrategyAnswer(msgspec.Struct, frozen=True, gc=False):
     reason: str
     bid: BidAnswer | None
     pcvr: Prediction | None
+    tag: str | UnsetType = UNSET
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

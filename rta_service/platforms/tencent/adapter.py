@@ -8,7 +8,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from rta_service.domain.decision import Bid, Decision, StrategyDecision
+from rta_service.domain.decision import Decision, StrategyDecision
 from rta_service.domain.device import DeviceId, IdForm, IdKind, OperatingSystem
 from rta_service.domain.errors import InvalidRequest
 from rta_service.domain.platform import BidKind, PlatformInfo
@@ -98,10 +98,11 @@ class TencentAdapter:
             code=0,
             response_cache_time=decision.ttl_s,
             out_target_id=wanted,
+            dsp_tag_str=next((s.tag for s in wanted.values() if s.tag), None),
         )
         for strategy in wanted.values():
-            if strategy.bid is not None:
-                self._add_bid(response, strategy, strategy.bid)
+            if strategy.bid is not None or strategy.tag:
+                self._add_target(response, strategy)
         return response.SerializeToString()
 
     def render_invalid(self, error: InvalidRequest) -> tuple[int, bytes]:
@@ -109,17 +110,23 @@ class TencentAdapter:
         del error
         return 200, self._reject_unread
 
-    def _add_bid(self, response: wire.RtaResponse, strategy: StrategyDecision, bid: Bid) -> None:
-        target_id = strategy.target_id
+    def _add_target(self, response: wire.RtaResponse, strategy: StrategyDecision) -> None:
+        """Add what is said of one target: None, to protobuf, is a field left out."""
+        target_id, tag, bid = strategy.target_id, strategy.tag or None, strategy.bid
+        if bid is None:
+            response.target_infos.add(out_target_id=target_id, dsp_tag_str=tag)
+            return
         if bid.kind is BidKind.WEIGHT:
             weight = round(bid.value, 2)
-            response.target_infos.add(out_target_id=target_id, user_weight_factor=weight)
+            response.target_infos.add(
+                out_target_id=target_id, user_weight_factor=weight, dsp_tag_str=tag
+            )
             return
         fen = money_units(bid.value, self.info.money_unit_micros)
         if bid.kind is BidKind.CPA:
-            response.target_infos.add(out_target_id=target_id, cpa_price=fen)
+            response.target_infos.add(out_target_id=target_id, cpa_price=fen, dsp_tag_str=tag)
         elif bid.kind is BidKind.CPC:
-            response.target_infos.add(out_target_id=target_id, cpc_price=fen)
+            response.target_infos.add(out_target_id=target_id, cpc_price=fen, dsp_tag_str=tag)
 
 
 def _ids(device: wire.RtaRequest.Device) -> tuple[DeviceId, ...]:

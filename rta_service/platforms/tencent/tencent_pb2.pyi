@@ -128,26 +128,30 @@ class RtaRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., is_ping: _Optional[bool] = ..., is_test: _Optional[bool] = ..., device: _Optional[_Union[RtaRequest.Device, _Mapping]] = ..., request_info: _Optional[_Union[RtaRequest.RequestInfo, _Mapping]] = ..., ad_infos: _Optional[_Iterable[_Union[RtaRequest.AdInfo, _Mapping]]] = ...) -> None: ...
 
 class RtaResponse(_message.Message):
-    __slots__ = ("request_id", "code", "response_cache_time", "out_target_id", "target_infos")
+    __slots__ = ("request_id", "code", "response_cache_time", "out_target_id", "target_infos", "dsp_tag_str")
     class TargetInfo(_message.Message):
-        __slots__ = ("out_target_id", "cpc_price", "cpa_price", "user_weight_factor")
+        __slots__ = ("out_target_id", "cpc_price", "cpa_price", "user_weight_factor", "dsp_tag_str")
         OUT_TARGET_ID_FIELD_NUMBER: _ClassVar[int]
         CPC_PRICE_FIELD_NUMBER: _ClassVar[int]
         CPA_PRICE_FIELD_NUMBER: _ClassVar[int]
         USER_WEIGHT_FACTOR_FIELD_NUMBER: _ClassVar[int]
+        DSP_TAG_STR_FIELD_NUMBER: _ClassVar[int]
         out_target_id: str
         cpc_price: int
         cpa_price: int
         user_weight_factor: float
-        def __init__(self, out_target_id: _Optional[str] = ..., cpc_price: _Optional[int] = ..., cpa_price: _Optional[int] = ..., user_weight_factor: _Optional[float] = ...) -> None: ...
+        dsp_tag_str: str
+        def __init__(self, out_target_id: _Optional[str] = ..., cpc_price: _Optional[int] = ..., cpa_price: _Optional[int] = ..., user_weight_factor: _Optional[float] = ..., dsp_tag_str: _Optional[str] = ...) -> None: ...
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_CACHE_TIME_FIELD_NUMBER: _ClassVar[int]
     OUT_TARGET_ID_FIELD_NUMBER: _ClassVar[int]
     TARGET_INFOS_FIELD_NUMBER: _ClassVar[int]
+    DSP_TAG_STR_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     code: int
     response_cache_time: int
     out_target_id: _containers.RepeatedScalarFieldContainer[str]
     target_infos: _containers.RepeatedCompositeFieldContainer[RtaResponse.TargetInfo]
-    def __init__(self, request_id: _Optional[str] = ..., code: _Optional[int] = ..., response_cache_time: _Optional[int] = ..., out_target_id: _Optional[_Iterable[str]] = ..., target_infos: _Optional[_Iterable[_Union[RtaResponse.TargetInfo, _Mapping]]] = ...) -> None: ...
+    dsp_tag_str: str
+    def __init__(self, request_id: _Optional[str] = ..., code: _Optional[int] = ..., response_cache_time: _Optional[int] = ..., out_target_id: _Optional[_Iterable[str]] = ..., target_infos: _Optional[_Iterable[_Union[RtaResponse.TargetInfo, _Mapping]]] = ..., dsp_tag_str: _Optional[str] = ...) -> None: ...
