@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 from rich.progress import Progress
@@ -25,12 +25,15 @@ from rta_service.domain.errors import InvalidInput
 if TYPE_CHECKING:
     from rta_service.simulation.traffic import SimulatedRequest
 
-_RATE_PER_S: Final = 1500.0
-"""Well below capacity on two cores, which generator and service share: latencies, not queues."""
-
-
 _STOP_ASKING_S: Final = 3.0
 """What is being asked for is a second's worth."""
+
+
+class _Size(NamedTuple):
+    devices: int
+    seed: int
+    requests: int
+    rate_per_s: float
 
 
 @app.command()
@@ -41,6 +44,9 @@ def demo(
     control_port: Annotated[int, typer.Option(help="Control port.")] = 8001,
     workers: Annotated[int, typer.Option(min=1, help="Decision processes.")] = 1,
     requests: Annotated[int, typer.Option(min=500, help="Platform requests to play.")] = 20_000,
+    rate: Annotated[
+        float, typer.Option(min=10, max=10_000, help="How many of them a second.")
+    ] = 1500,
     data: Annotated[
         Path | None, typer.Option(help="Keep the world in this folder, for the other commands.")
     ] = None,
@@ -68,8 +74,8 @@ def demo(
             workers=workers,
             namespace="rta" if data else "demo",  # the other commands' default
         )
-        asked = (devices, seed, requests)
-        passed, platforms = _run(settings, asked, stack, as_json=as_json, stays=not leave)
+        size = _Size(devices, seed, requests, rate)
+        passed, platforms = _run(settings, size, stack, as_json=as_json, stays=not leave)
         if not leave:
             _serve_on(platforms, settings.port, traffic)
     raise typer.Exit(0 if passed else 1)
@@ -77,7 +83,7 @@ def demo(
 
 def _run(
     settings: Settings,
-    size: tuple[int, int, int],
+    size: _Size,
     stack: ExitStack,
     *,
     as_json: bool,
@@ -87,17 +93,18 @@ def _run(
     from rta_service.simulation.traffic import TrafficOptions, simulate_traffic
     from rta_service.telemetry import read_all
 
-    devices, seed, count = size
     with progress(quiet=as_json) as bars:
         now = now_ms()
         today = datetime.fromtimestamp(now / 1000, UTC).date()
-        made = world.prepare_world(world.WorldOptions(devices, seed, today, now), settings, bars)
+        made = world.prepare_world(
+            world.WorldOptions(size.devices, size.seed, today, now), settings, bars
+        )
         starting = bars.add_task("starting the service", total=1)
         stack.enter_context(play.running_service(settings, SystemClock()))
         bars.update(starting, advance=1, description="service started")
-        traffic = TrafficOptions(requests=count, seed=seed)
+        traffic = TrafficOptions(requests=size.requests, seed=size.seed)
         asked = list(simulate_traffic(made.truth, traffic))
-        played = play.play(asked, settings.port, _RATE_PER_S, bars)
+        played = play.play(asked, settings.port, size.rate_per_s, bars)
     oracle = judging.Oracle(made.snapshot, wiring.key_ring(settings), now_ms() // 1000)
     checks = judging.judge(played, oracle, made.release.release_id)
     totals = read_all(settings.run_dir)
