@@ -83,7 +83,7 @@ class SealedHappening(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class LineRule(StrEnum):
     """What may be wrong with a line, in the order in which it is looked for.
 
-    The words that a behaviour log's report also uses mean the same there; the last three are of
+    The words that a behaviour log's report also uses mean the same there; the last four are of
     notices only.
     """
 
@@ -107,6 +107,7 @@ class LineRule(StrEnum):
     OTHER_CURRENCY = "other_currency"
     UNKNOWN_LINK = "unknown_link"
     BAD_SIGNATURE = "bad_signature"
+    NOT_FILLED_IN = "not_filled_in"
     BAD_TAG = "bad_tag"
 
 

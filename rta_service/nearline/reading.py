@@ -6,10 +6,10 @@ know are ignored. Nothing a line says is repeated in its rejection: it may be so
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -117,8 +117,19 @@ def read_line(line: bytes, rules: ReadingRules) -> Happening | Rejection:
     if len(line) > rules.max_line_bytes:
         reason = f"a line has at most {rules.max_line_bytes} bytes"
         return Rejection("line", reason, LineRule.LINE_TOO_LONG)
+    return _judged(lambda: _decode(line), rules, is_plain=_is_plain(line))
+
+
+def read_columns(columns: Mapping[str, Any], rules: ReadingRules) -> Happening | Rejection:
+    """Read what came in another form than a line, by the same rules; never raises."""
+    return _judged(lambda: msgspec.convert(columns, _Line), rules, is_plain=False)
+
+
+def _judged(
+    read: Callable[[], _Line], rules: ReadingRules, *, is_plain: bool
+) -> Happening | Rejection:
     try:
-        return _happening(_decode(line), rules, is_plain=_is_plain(line))
+        return _happening(read(), rules, is_plain=is_plain)
     except _RefusedError as refused:
         return refused.rejection
     except msgspec.ValidationError as error:
