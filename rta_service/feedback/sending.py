@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from rta_service.domain.errors import InvalidInput, NotAllowed, StoreUnavailable
+from rta_service.domain.receipt import Receipt
 
 BATCH: Final = 500
 _BATCH_BYTES: Final = 4_000_000
@@ -27,25 +28,6 @@ _RETRIED: Final = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-
-
-class LineFate(msgspec.Struct, frozen=True):
-    """What became of one line of a batch."""
-
-    line: int
-    """From 1."""
-    fate: str
-    field: str = ""
-    reason: str = ""
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """The answer to a batch: accepted and duplicate events are durable, rejected ones are not."""
-
-    accepted: int = 0
-    duplicate: int = 0
-    rejected: int = 0
-    lines: tuple[LineFate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
