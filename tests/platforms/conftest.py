@@ -18,6 +18,7 @@ STRATEGIES = st.builds(
     participate=st.booleans(),
     bid=st.none() | BIDS,
     pcvr=st.none() | st.builds(Prediction, RATES, RATES),
+    tag=st.text(max_size=40),
 )
 DECISIONS = st.builds(
     Decision,
