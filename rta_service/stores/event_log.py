@@ -26,6 +26,8 @@ _SPARE_MS: Final = 3 * DAY_MS
 first event of a set, not to an instant: an instant gone by in the store's clock would forget all."""
 _FIELD: Final = b"e"
 _TRIM_STEP: Final = 10_000
+_AT_ONCE: Final = 100
+"""Events a script appends: for a millisecond nobody else is answered, decisions neither."""
 _WRITERS: Final = 2
 """Batches on their way to the store at once: one is packed while another is written. More would
 only run the client out of connections."""
@@ -150,20 +152,26 @@ class EventLog:
         Raises StoreUnavailable where the store is full, refuses or fails: nothing is acknowledged
         then, and the same batch may be sent again.
         """
-        if not events:
-            return []
+        new: list[bool] = []
+        if events:
+            async with self._turns:
+                for first in range(0, len(events), _AT_ONCE):
+                    new += await self._write(events[first : first + _AT_ONCE])
+            await self._make_durable()
+        return new
+
+    async def _write(self, events: Sequence[Draft]) -> list[bool]:
+        """Append a part of a batch, not durably yet."""
         digests = [blake2b(e.event_id.encode(), digest_size=DIGEST_BYTES).digest() for e in events]
         seen = [self._seen_in(e, digest) for e, digest in zip(events, digests, strict=True)]
         remembered_s = (self._rules.max_age_ms + _SPARE_MS) // 1000
         bodies = [event.body for event in events]
         given = (self._rules.max_length, remembered_s, b"".join(digests), *bodies)
-        async with self._turns:
-            reply = await self._run_append((self._log, self._counts, *seen), given)
+        reply = await self._run_append((self._log, self._counts, *seen), given)
         if reply == b"full":
             raise StoreUnavailable(
                 f"the log holds {self._rules.max_length} events that consumers have not done yet"
             )
-        await self._make_durable()
         return [fate == ord("1") for fate in reply]
 
     async def open_group(self, group: str) -> None:
