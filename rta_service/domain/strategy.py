@@ -75,6 +75,8 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value_micros: int | None = None
     """Worth of one goal conversion, where it differs from the target CPA."""
     holdout_share: float = 0.0
+    record_rate: float = 0.0
+    """Share of its decisions that are recorded whole."""
     same_goal_exponent: float = 0.0
     accept_ttl_s: int = 3600
     reject_ttl_s: int = 3600

@@ -6,7 +6,7 @@ A batch takes it once at its start, so no answer can mix two releases.
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from rta_service.domain.decision import Arm, Prediction, StrategyDecision, Versions
 from rta_service.domain.errors import InvalidInput
@@ -16,7 +16,7 @@ from rta_service.domain.reason import ReasonCode
 from rta_service.domain.release import Release, SnapshotManifest
 from rta_service.domain.request import AdRequest
 from rta_service.domain.strategy import DegradedChoice, Strategy
-from rta_service.experiments import bucket, layer_salt
+from rta_service.experiments import BUCKETS, bucket, layer_salt
 from rta_service.online import bid, policy
 from rta_service.online.bid import AskedPrice, Bounds, Worth
 from rta_service.online.score import Models, Scores
@@ -102,6 +102,9 @@ class LiveRelease:
     canary_salt: int = 0
     canary_share: int = 0
     """Buckets, of a million, whose people the canary decides for."""
+    recorded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Platform name to strategy id to the buckets, of a million, whose requests are recorded; only
+    what is recorded at all stands here."""
 
     def arm_of(self, person_key: int) -> "LiveRelease":
         """Give the arm that decides for a person: always the same one while its share lasts.
@@ -151,7 +154,22 @@ def assemble(
         release.strategies_id,
     )
     by_id = {name: {s.strategy.strategy_id: s for s in group} for name, group in bound.items()}
-    return LiveRelease(release, snapshot, models, versions, bound, tuple(sorted(heads)), by_id)
+    recorded = {name: shares for name, group in bound.items() if (shares := _recorded(group))}
+    return LiveRelease(
+        release,
+        snapshot,
+        models,
+        versions,
+        bound,
+        tuple(sorted(heads)),
+        by_id,
+        recorded=recorded,
+    )
+
+
+def _recorded(group: Sequence[BoundStrategy]) -> dict[str, int]:
+    shares = {b.strategy.strategy_id: round(b.strategy.record_rate * BUCKETS) for b in group}
+    return {strategy_id: share for strategy_id, share in shares.items() if share}
 
 
 def with_canary(live: LiveRelease, arm: LiveRelease) -> LiveRelease:

@@ -46,6 +46,10 @@ class BatchOutcome:
     """What went wrong, if anything did; some or all decisions are then degraded."""
     scored: "list[Scored]" = field(default_factory=list)
     """The rows that models were asked about, for whoever samples the traffic."""
+    people: "list[Person | None]" = field(default_factory=list)
+    """Who stands behind each request, for whoever records decisions; empty where none was sought."""
+    live: LiveRelease | None = None
+    """What decided."""
 
 
 class Found(NamedTuple):
@@ -68,9 +72,10 @@ class Scored(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """The decisions of a batch, in its order, and the rows that were scored for them."""
+    """The decisions of a batch and its people, in its order, and the rows that were scored."""
 
     decisions: list[Decision]
+    people: list[Person | None]
     scored: list[Scored]
 
 
@@ -156,12 +161,14 @@ class Pipeline:
         now_s = self._clock.now_ms() // 1000
         try:
             decided = decide_found(live, self._keys, found, now_s)
-            return BatchOutcome(decided.decisions, scored=decided.scored)
+            return BatchOutcome(
+                decided.decisions, scored=decided.scored, people=decided.people, live=live
+            )
         except Exception as error:
             if len(found) == 1:
                 raise
             alone = [self._decide_found_alone(live, one, now_s) for one in found]
-            return BatchOutcome(alone, failure=error)
+            return BatchOutcome(alone, failure=error, live=live)
 
     def _decide_found_alone(self, live: LiveRelease, found: Found, now_s: int) -> Decision:
         try:
@@ -178,7 +185,7 @@ def _check(deadline_s: float, now_s: float) -> None:
 def _degraded(
     live: LiveRelease, batch: Sequence[AdRequest], reason: ReasonCode, error: Exception
 ) -> BatchOutcome:
-    return BatchOutcome([degrade_all(live, r, reason) for r in batch], failure=error)
+    return BatchOutcome([degrade_all(live, r, reason) for r in batch], failure=error, live=live)
 
 
 def decide_found(live: LiveRelease, keys: KeyRing, found: Sequence[Found], now_s: int) -> Decided:
@@ -195,11 +202,11 @@ def decide_found(live: LiveRelease, keys: KeyRing, found: Sequence[Found], now_s
         part = _decide_arm(arm, [found[r] for r in rows], [people[r] for r in rows], now_s)
         decisions.update(zip(rows, part.decisions, strict=True))
         scored += [one._replace(row=rows[one.row]) for one in part.scored]
-    return Decided([decisions[row] for row in range(len(found))], scored)
+    return Decided([decisions[row] for row in range(len(found))], people, scored)
 
 
 def _decide_arm(
-    live: LiveRelease, found: Sequence[Found], people: Sequence[Person | None], now_s: int
+    live: LiveRelease, found: Sequence[Found], people: list[Person | None], now_s: int
 ) -> Decided:
     """Decide for people of one arm: judge all, score those still wanted, price."""
     verdicts = [judge(live, f.request, p) for f, p in zip(found, people, strict=True)]
@@ -216,7 +223,7 @@ def _decide_arm(
         answer(live, found[row].request, person, verdicts[row], by_row.get(row))
         for row, person in enumerate(people)
     ]
-    return Decided(decisions, scored)
+    return Decided(decisions, people, scored)
 
 
 def judge(live: LiveRelease, request: AdRequest, person: Person | None) -> list[Verdict]:

@@ -62,6 +62,7 @@ class _StrategyForm(msgspec.Struct, forbid_unknown_fields=True):
     bounds: tuple[_Money, _Money] | None = None
     value: _Money | None = None
     holdout_share: _Share = 0.0
+    record_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     same_goal_exponent: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
     accept_ttl_s: _Seconds = 3600
     reject_ttl_s: _Seconds = 3600
@@ -137,6 +138,7 @@ def _strategy(form: _StrategyForm, where: _Where) -> Strategy:
         max_bid=high,
         value_micros=None if form.value is None else round(form.value * _MICROS),
         holdout_share=form.holdout_share,
+        record_rate=form.record_rate,
         same_goal_exponent=form.same_goal_exponent,
         accept_ttl_s=form.accept_ttl_s,
         reject_ttl_s=form.reject_ttl_s,

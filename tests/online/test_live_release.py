@@ -85,3 +85,17 @@ def test_a_strategy_without_a_measured_mean_has_none(kit: Any) -> None:
 
     assert math.isnan(live.bound["json"][0].mean_value)
     assert live.heads == ("register", "trade")
+
+
+def test_what_is_recorded_stands_by_platform_and_nothing_else_does(kit: Any) -> None:
+    some = kit.a_strategy(strategy_id="some", bindings={"json": "a"}, record_rate=0.25)
+    none = kit.a_strategy(strategy_id="none", bindings={"json": "b", "tencent": "b"})
+
+    assert kit.a_live(some, none).recorded == {"json": {"some": 250_000}}
+    assert kit.a_live(none).recorded == {}
+
+
+def test_a_canary_records_as_the_release_does(kit: Any) -> None:
+    live = kit.two_arms(500_000, kit.a_strategy(record_rate=1.0))
+
+    assert live.recorded == {"json": {"s": 1_000_000}, "tencent": {"s": 1_000_000}}

@@ -36,6 +36,7 @@ currency = "USD"
 bounds = [0.5, 40]
 value = 20
 holdout_share = 0.05
+record_rate = 0.01
 same_goal_exponent = 0.5
 accept_ttl_s = 7200
 reject_ttl_s = 86400
@@ -66,6 +67,7 @@ def test_what_is_left_out_has_its_documented_default() -> None:
     assert (strategy.currency, strategy.value_micros) == ("CNY", None)
     assert (strategy.min_bid, strategy.max_bid) == (0.2, 5.0)
     assert (strategy.holdout_share, strategy.same_goal_exponent) == (0.0, 0.0)
+    assert strategy.record_rate == 0.0
     assert (strategy.accept_ttl_s, strategy.reject_ttl_s) == (3600, 3600)
     assert (strategy.degraded, strategy.degraded_ttl_s) == (DegradedChoice.DECLINE, None)
     assert strategy.feedback_multiplier == 1.0
@@ -82,6 +84,7 @@ def test_every_field_is_read_in_its_unit() -> None:
     assert (strategy.min_bid, strategy.max_bid) == (500_000, 40_000_000)
     assert strategy.value_micros == 20_000_000
     assert (strategy.holdout_share, strategy.same_goal_exponent) == (0.05, 0.5)
+    assert strategy.record_rate == 0.01
     assert (strategy.accept_ttl_s, strategy.reject_ttl_s) == (7200, 86_400)
     assert (strategy.degraded, strategy.degraded_ttl_s) == (DegradedChoice.ACCEPT, 600)
     audience = strategy.audience
@@ -128,6 +131,7 @@ def test_the_page_for_growth_teams_shows_a_file_that_can_be_read() -> None:
             "the same",
         ),
         ('"weight"', '"weight"\nholdout_share = 0.6', "f.toml:8: holdout_share", "<= 0.5"),
+        ('"weight"', '"weight"\nrecord_rate = 1.5', "f.toml:8: record_rate", "<= 1.0"),
         ('"weight"', '"weight"\naccept_ttl_s = 1.5', "f.toml:8: accept_ttl_s", "Expected `int`"),
         (
             '"weight"',
