@@ -136,14 +136,17 @@ class Links:
             happening = read_columns(notice.columns(), rules)
         except _UnreadableError as error:
             return error.rejection
-        if isinstance(happening, Rejection) or not happening.tag:
-            return happening
-        tag = self.read_tag(happening.tag)
-        if tag is None:
+        if isinstance(happening, Rejection):
+            return notice.in_its_words(happening)
+        return self._fault_of_tag(happening, rules) or happening
+
+    def _fault_of_tag(self, happening: Happening, rules: ReadingRules) -> Rejection | None:
+        tag = self.read_tag(happening.tag) if happening.tag else None
+        if happening.tag and tag is None:
             return Rejection("tag", "is none that this service gave", LineRule.BAD_TAG)
-        if tag.decided_ms > happening.ts_ms + rules.max_ahead_ms:
+        if tag is not None and tag.decided_ms > happening.ts_ms + rules.max_ahead_ms:
             return Rejection("tag", "was given after this happened", LineRule.BAD_TAG)
-        return happening
+        return None
 
 
 class _UnreadableError(Exception):
@@ -169,9 +172,8 @@ class _Notice:
         said = {SIGNED[name]: value for name, value in self.says.items() if SIGNED[name]}
         plain = {PLAIN[name]: value for name, value in self.filled.items() if name in PLAIN}
         ids = [
-            {"kind": kind, "form": form, "value": self.filled[name]}
-            for name, (kind, form) in IDS.items()
-            if name in self.filled
+            {"kind": IDS[name][0], "form": IDS[name][1], "value": self.filled[name]}
+            for name in self._id_names()
         ]
         return {
             **said,
@@ -183,6 +185,15 @@ class _Notice:
             "ids": ids,
             "cost_micros": self._cost_micros(),
         }
+
+    def in_its_words(self, rejection: Rejection) -> Rejection:
+        """Name the parameter where a column of an event is at fault."""
+        parameters = {column: name for name, column in (SIGNED | PLAIN).items()}
+        parameters |= {f"ids[{at}].value": name for at, name in enumerate(self._id_names())}
+        return rejection._replace(field=parameters.get(rejection.field, rejection.field))
+
+    def _id_names(self) -> list[str]:
+        return [name for name in IDS if name in self.filled]
 
     def _ts_ms(self) -> int:
         for name, unit in INSTANTS.items():
