@@ -4,10 +4,14 @@ Whoever is meant is only known by keyed hashes; whole numbers throughout, so tha
 one order can be taken away in another and nothing is left over.
 """
 
+from collections import defaultdict
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
 
 import msgspec
+
+from rta_service.domain.funnel import Step
 
 HOUR_MS: Final = 3_600_000
 NANOS: Final = 1_000_000_000
@@ -56,8 +60,11 @@ class Touch(msgspec.Struct, frozen=True, gc=False):
     trade_nanos: int = 0
 
 
-class Conversion(msgspec.Struct, frozen=True, gc=False):
-    """A step of the funnel that a person took."""
+class Conversion(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A step of the funnel that a person took.
+
+    Kept as an array, so fields are only ever appended, with a default.
+    """
 
     ts_ms: int
     key: int
@@ -89,11 +96,14 @@ class CostRow(msgspec.Struct, frozen=True, gc=False):
     ts_ms: int
     key: int
     place: Place
-    """Without arm and release."""
+    """Its channel with either the strategy or the campaign."""
     cost_micros: int
 
 
 Fact = Touch | Conversion | Refund | CostRow
+
+Identity = tuple[int, int]
+"""`ts_ms` and `key`: what an event is known by, and the order of events."""
 
 
 class Method(StrEnum):
@@ -125,6 +135,35 @@ class Attribution(NamedTuple):
     """Less what was refunded."""
 
 
+class Found(NamedTuple):
+    """A touch as a conversion finds it; the greatest of those that it names is what it is owed to."""
+
+    kind: TouchKind
+    ts_ms: int
+    key: int
+    place: Place
+
+
+class Credit(NamedTuple):
+    """Where a conversion counts, and why."""
+
+    method: Method
+    place: Place
+    touch_ms: int = 0
+    touch_key: int = 0
+    is_first: bool = False
+
+
+class Owed(NamedTuple):
+    """Where a refund is taken off."""
+
+    paid: Identity
+    """The conversion whose money it was."""
+    place: Place
+    goal: str
+    is_first: bool
+
+
 class TouchSum(NamedTuple):
     """Touches of one kind in one place."""
 
@@ -142,6 +181,15 @@ class GoalSum(NamedTuple):
     conversions: int = 0
     cents: int = 0
     """Less what was refunded."""
+
+
+class Sums(NamedTuple):
+    """Everything that was counted in some places."""
+
+    touches: Mapping[tuple[Place, TouchKind], TouchSum]
+    goals: Mapping[tuple[Place, str], GoalSum]
+    reported: Mapping[Place, int]
+    """Costs of reports in micros, by what the reports are about."""
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -164,3 +212,62 @@ class Cell(msgspec.Struct, frozen=True):
     def value_cents(self) -> int:
         """Money of all goals; a first trade's is in `trade`."""
         return sum(found.cents for goal, found in self.goals.items() if goal != FIRST_TRADE)
+
+
+class Oldest(NamedTuple):
+    """How far back each kind of thing can still matter."""
+
+    event_ms: int
+    """Identities, by which copies are told."""
+    touch_ms: int
+    conversion_ms: int
+    """Refunds as well."""
+    place_hour: int
+
+
+class Applied(NamedTuple):
+    """What became of facts."""
+
+    counted: int = 0
+    copies: int = 0
+    late: int = 0
+    """Older than is remembered; never counted."""
+    settled: int = 0
+    """Conversions, old and new, that were looked at."""
+
+
+class Changes:
+    """What a batch adds to sums; negative where something moved away."""
+
+    def __init__(self) -> None:
+        self.touches: defaultdict[tuple[Place, TouchKind], list[int]] = defaultdict(
+            lambda: [0, 0, 0, 0, 0]
+        )
+        """Touches, told, register_nanos, trade_nanos, cost_micros."""
+        self.goals: defaultdict[tuple[Place, str], list[int]] = defaultdict(lambda: [0, 0])
+        """Conversions, cents."""
+        self.reported: defaultdict[Place, int] = defaultdict(int)
+        """Micros."""
+        self.newest_ms = 0
+        self.applied = Applied()
+
+    def touch(self, touch: Touch) -> None:
+        """Count a touch in its place."""
+        sums = self.touches[touch.place, touch.kind]
+        sums[0] += 1
+        sums[1] += touch.told
+        sums[2] += touch.register_nanos
+        sums[3] += touch.trade_nanos
+        sums[4] += touch.cost_micros
+
+    def goal(self, owed: Owed, conversions: int, cents: int) -> None:
+        """Count a conversion, or money, where it is owed."""
+        goals = (owed.goal, FIRST_TRADE) if _is_first_trade(owed) else (owed.goal,)
+        for goal in goals:
+            sums = self.goals[owed.place, goal]
+            sums[0] += conversions
+            sums[1] += cents
+
+
+def _is_first_trade(owed: Owed) -> bool:
+    return owed.is_first and owed.goal == Step.TRADE

@@ -72,7 +72,7 @@ class FactReader:
             return self._conversion(goal, happening)
         key = self._key(self._event, happening.event_id)
         if event is Event.COST_REPORT:
-            return CostRow(happening.ts_ms, key, _stated(happening), happening.cost_micros)
+            return CostRow(happening.ts_ms, key, _reported(happening), happening.cost_micros)
         if event is Event.REFUND and happening.order_id:
             order = self._key(self._order, happening.order_id)
             return Refund(happening.ts_ms, key, order, happening.cents)
@@ -148,6 +148,12 @@ def _stated(happening: Happening) -> Place:
         happening.strategy_id,
         happening.campaign_id,
     )
+
+
+def _reported(happening: Happening) -> Place:
+    """A report of a strategy is about the strategy, whatever campaign it names besides."""
+    place = _stated(happening)
+    return place._replace(campaign="") if place.strategy else place
 
 
 def _signed(hashed: int) -> int:

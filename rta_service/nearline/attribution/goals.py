@@ -50,6 +50,13 @@ class AttributionRules:
     kept_ms: int = 400 * DAY_MS
     """How long cells are kept."""
 
+    def __post_init__(self) -> None:
+        if (
+            self.kept_ms
+            < self.late_ms + self.longest_ms + max(self.once_ms, self.refund_ms) + DAY_MS
+        ):
+            raise ValueError("cells must be kept for longer than what counts in them can change")
+
     def window_ms(self, goal: str) -> int:
         """Say how long after a click a goal counts."""
         return self.windows_ms.get(goal, self.other_window_ms)
