@@ -2,8 +2,8 @@
 
 from rta_service.telemetry.batches import count_batch
 from rta_service.telemetry.exposition import CONTENT_TYPE, exposition
+from rta_service.telemetry.page import document
 from rta_service.telemetry.recorder import Telemetry
-from rta_service.telemetry.registry import document
 from rta_service.telemetry.skew import SkewAlarm
 from rta_service.telemetry.totals import Totals, read_all
 

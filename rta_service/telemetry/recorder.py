@@ -10,6 +10,14 @@ from rta_service.domain.device import IdKind
 from rta_service.domain.errors import DeadlineExceeded, SnapshotMissing, StoreUnavailable
 from rta_service.domain.platform import BidKind, PlatformInfo
 from rta_service.telemetry.cells import CellFile
+from rta_service.telemetry.event_metrics import (
+    EVENTS_ACKNOWLEDGED,
+    EVENTS_BACKLOG,
+    EVENTS_HANDLED,
+    EVENTS_LAG,
+    EVENTS_POISONED,
+    EVENTS_SET_ASIDE,
+)
 from rta_service.telemetry.metric import Metric
 from rta_service.telemetry.registry import (
     ACTIVATION,
@@ -80,6 +88,12 @@ _STORE_ERRORS: Final = _places(STORE_ERRORS)
 _INTERNAL: Final = _places(INTERNAL_ERRORS)
 _UP: Final = _places(WORKERS_UP)
 _RESTARTS: Final = _places(WORKER_RESTARTS)
+_HANDLED: Final = _places(EVENTS_HANDLED)
+_ACKNOWLEDGED: Final = _places(EVENTS_ACKNOWLEDGED)
+_SET_ASIDE: Final = _places(EVENTS_SET_ASIDE)
+_BACKLOG: Final = _places(EVENTS_BACKLOG)
+_LAG: Final = _places(EVENTS_LAG)
+_POISONED: Final = FIRST_CELL[EVENTS_POISONED.name]
 
 
 def _trial_cell(metric: Metric, model: str, phase: str) -> int:
@@ -211,6 +225,21 @@ class Telemetry:
         """Show how a model on trial scores beside the live one; NaN where nothing is known."""
         self._cells[_trial_cell(SHADOW_MEAN_RATIO, model, phase)] = mean_ratio
         self._cells[_trial_cell(SHADOW_PSI, model, phase)] = psi
+
+    def count_events(self, group: str, handled: int, acknowledged: int, set_aside: int) -> None:
+        """Count what a group did with events of the log; for the process that consumes."""
+        counted = ((_HANDLED, handled), (_ACKNOWLEDGED, acknowledged), (_SET_ASIDE, set_aside))
+        for places, events in counted:
+            self._cells[places.get(group, places["other"])] += events
+
+    def show_backlog(self, group: str, events: int, lag_s: float) -> None:
+        """Show how much a group has still to do, and how long its oldest event has waited."""
+        self._cells[_BACKLOG.get(group, _BACKLOG["other"])] = events
+        self._cells[_LAG.get(group, _LAG["other"])] = lag_s
+
+    def show_poisoned(self, events: int) -> None:
+        """Show how many events wait for somebody's decision."""
+        self._cells[_POISONED] = events
 
     def set_workers_up(self, kind: str, count: int) -> None:
         """Show how many processes of a kind are ready; for the supervisor."""

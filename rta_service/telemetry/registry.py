@@ -1,7 +1,7 @@
 """Every metric: name, kind, labels with their closed values, unit, meaning, and its cells.
 
-docs/metrics.md is `document()` of this module. A label has no values but those listed here, so
-the cells of all metrics form one fixed array, and a series is an offset into it.
+docs/metrics.md is made from this module by `page.document`. A label has no values but those listed
+here, so the cells of all metrics form one fixed array, and a series is an offset into it.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ from rta_service.domain.funnel import DEFAULT_FUNNEL
 from rta_service.domain.platform import PLATFORM_CODES
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.user import LifecycleStage, ValueTier
-from rta_service.telemetry.metric import PER_PROCESS, Kind, Label, Metric
+from rta_service.telemetry.event_metrics import EVENT_METRICS
+from rta_service.telemetry.metric import Kind, Label, Metric
 
 PREFIX: Final = "rta_"
 
@@ -279,6 +280,7 @@ METRICS: Final = (
     SHADOW_ROWS,
     SHADOW_MEAN_RATIO,
     SHADOW_PSI,
+    *EVENT_METRICS,
     RELEASE_VERSIONS,
     RELEASE_SKEW,
     PARTICIPATION_SHARE,
@@ -299,32 +301,3 @@ LAYOUT_ID: Final = hashlib.sha256(
     "\n".join(f"{m.name} {m.kind} {m.labels} {m.bounds}" for m in METRICS).encode()
 ).digest()[:16]
 """Changes whenever a cell would mean something else; files carry it."""
-
-
-def document() -> str:
-    """Write the documentation page of all metrics, in Markdown."""
-    intro = (
-        "# Metrics\n\n"
-        "`GET /metrics` of the control port, in Prometheus's text format. Counters, summaries and "
-        "histograms are summed over all processes and do not fall when a worker is restarted; "
-        "gauges carry the label `process`. Label values are closed lists. This page is generated "
-        "from the registry (`rta_service/telemetry/registry.py`), and a test keeps it true.\n"
-    )
-    return intro + "".join(_describe(metric) for metric in METRICS)
-
-
-def _describe(metric: Metric) -> str:
-    kind = "gauge" if metric.kind in (Kind.AGE, Kind.DERIVED) else metric.kind.value
-    lines = [f"\n## `{metric.name}`\n", metric.meaning, "", f"- {kind}, {metric.unit}"]
-    lines += [f"- `{label.name}`: {_listed(label.values)}" for label in metric.labels]
-    if metric.kind in PER_PROCESS:
-        lines.append("- `process`: the name of the process")
-    if metric.bounds:
-        lines.append(f"- buckets up to {', '.join(f'{bound:g}' for bound in metric.bounds)}")
-    if metric.sparse:
-        lines.append("- only series that ever counted something are shown")
-    return "\n".join(lines) + "\n"
-
-
-def _listed(values: Iterable[str]) -> str:
-    return ", ".join(f"`{value}`" for value in values)
