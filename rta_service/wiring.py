@@ -45,6 +45,7 @@ from rta_service.scoring.signature import (
     public_of,
     read_trusted,
 )
+from rta_service.stores.decision_records import DecisionRecordLog
 from rta_service.stores.embedded import EmbeddedStore
 from rta_service.stores.idempotency import IdempotencyStore
 from rta_service.stores.profile_reader import RedisProfileReader
@@ -52,6 +53,7 @@ from rta_service.stores.redis import HotProfile, admin_client, hot_client, watch
 from rta_service.stores.release_reader import AsyncReleaseReader, worker_name
 from rta_service.stores.token_file import TokenFile
 from rta_service.telemetry import SkewAlarm, Telemetry, count_batch, exposition
+from rta_service.telemetry.decision_records import DecisionRecorder
 from rta_service.telemetry.sampling import Taking, TrafficSampler, open_ring
 from rta_service.web.control import Desks, control_app
 from rta_service.web.decision import decision_app
@@ -204,17 +206,23 @@ def decision_lane(settings: Settings, parts: Deciding) -> ASGIApp:
     adapters = load_adapters()
     limits = BatchLimits(settings.budget_ms / 1000, settings.max_batch, settings.max_waiting)
     sampler = traffic_sampler(settings, parts)
+    recorder = decision_recorder(settings, parts)
+
+    async def follow() -> None:
+        with contextlib.closing(recorder):
+            await parts.watcher.run()
 
     def observe(requests: list[AdRequest], outcome: BatchOutcome) -> None:
         count_batch(parts.telemetry, parts.reader, requests, outcome)
         sampler.take(requests, outcome)
+        recorder.take(requests, outcome)
 
     batcher = Batcher(parts.pipeline, limits, observe)
 
     def ready() -> str:
         return "" if parts.pipeline.live is not None else "no release loaded yet"
 
-    app = decision_app(adapters, ready, parts.watcher.run, lambda: warm(parts))
+    app = decision_app(adapters, ready, follow, lambda: warm(parts))
     return Lane(adapters, batcher, parts.telemetry, parts.clock, app)
 
 
@@ -229,6 +237,15 @@ def traffic_sampler(settings: Settings, parts: Deciding) -> TrafficSampler:
     )
     ring = open_ring(settings.run_dir, parts.process, taking)
     return TrafficSampler(ring, taking, key_ring(settings), parts.clock)
+
+
+def decision_recorder(settings: Settings, parts: Deciding) -> DecisionRecorder:
+    """Record what strategies ask for; the store is opened by the first record, in its thread."""
+
+    def open_log() -> DecisionRecordLog:
+        return DecisionRecordLog(parts.shelves().client, settings.namespace)
+
+    return DecisionRecorder(open_log, parts.telemetry, key_ring(settings), parts.clock)
 
 
 async def warm(parts: Deciding) -> None:

@@ -19,6 +19,7 @@ from rta_service.telemetry.event_metrics import (
     EVENTS_SET_ASIDE,
 )
 from rta_service.telemetry.metric import Metric
+from rta_service.telemetry.record_metrics import DECISION_RECORDS, GHOSTS
 from rta_service.telemetry.registry import (
     ACTIVATION,
     ACTIVATION_BOUNDS_S,
@@ -88,6 +89,8 @@ _STORE_ERRORS: Final = _places(STORE_ERRORS)
 _INTERNAL: Final = _places(INTERNAL_ERRORS)
 _UP: Final = _places(WORKERS_UP)
 _RESTARTS: Final = _places(WORKER_RESTARTS)
+_RECORDS: Final = _places(DECISION_RECORDS)
+_GHOSTS: Final = _places(GHOSTS)
 _HANDLED: Final = _places(EVENTS_HANDLED)
 _ACKNOWLEDGED: Final = _places(EVENTS_ACKNOWLEDGED)
 _SET_ASIDE: Final = _places(EVENTS_SET_ASIDE)
@@ -240,6 +243,17 @@ class Telemetry:
     def show_poisoned(self, events: int) -> None:
         """Show how many events wait for somebody's decision."""
         self._cells[_POISONED] = events
+
+    def count_records(self, fate: str, records: int) -> None:
+        """Count recorded decisions by their fate; raises KeyError for one the registry lacks.
+
+        Of two threads: each fate has its own cell, and is counted by one of them only.
+        """
+        self._cells[_RECORDS[fate]] += records
+
+    def count_ghosts(self, *, scored: bool) -> None:
+        """Count a recorded decision about somebody held out."""
+        self._cells[_GHOSTS["scored" if scored else "skipped"]] += 1.0
 
     def set_workers_up(self, kind: str, count: int) -> None:
         """Show how many processes of a kind are ready; for the supervisor."""

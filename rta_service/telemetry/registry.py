@@ -18,6 +18,7 @@ from rta_service.domain.reason import ReasonCode
 from rta_service.domain.user import LifecycleStage, ValueTier
 from rta_service.telemetry.event_metrics import EVENT_METRICS
 from rta_service.telemetry.metric import Kind, Label, Metric
+from rta_service.telemetry.record_metrics import RECORD_METRICS
 
 PREFIX: Final = "rta_"
 
@@ -50,7 +51,8 @@ _ID_KIND = Label("kind", tuple(kind.value for kind in IdKind))
 _STEP = Label("stage", ("parse", "read", "decide", "render", "total"))
 _STORE_ERROR = Label("kind", ("other", "unavailable", "snapshot_missing"))
 _PLACE = Label(
-    "place", ("other", "lane", "pipeline", "score", "render", "release", "control", "sample")
+    "place",
+    ("other", "lane", "pipeline", "score", "render", "release", "control", "sample", "record"),
 )
 _PROCESS_KIND = Label("kind", ("other", "decision", "control", "nearline", "store"))
 _HEAD = Label("model", ("other", *(spec.name for spec in DEFAULT_FUNNEL)))
@@ -280,6 +282,7 @@ METRICS: Final = (
     SHADOW_ROWS,
     SHADOW_MEAN_RATIO,
     SHADOW_PSI,
+    *RECORD_METRICS,
     *EVENT_METRICS,
     RELEASE_VERSIONS,
     RELEASE_SKEW,

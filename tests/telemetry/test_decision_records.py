@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +33,9 @@ from rta_service.online.pipeline import BatchOutcome, Pipeline
 from rta_service.platforms.registry import load_adapters
 from rta_service.record import pack_columns
 from rta_service.scoring.model_set import ValueRule
-from rta_service.telemetry.decision_records import GHOSTS_PER_S, DecisionRecorder
+from rta_service.telemetry import Telemetry, read_all
+from rta_service.telemetry.decision_records import GHOSTS_PER_S, Counting, DecisionRecorder
+from rta_service.telemetry.record_metrics import DECISION_RECORDS, GHOSTS
 
 KEYS = KeyRing(b"pepper-of-16-bytes", b"experiment-of-16-b")
 NOW_S = 1_717_286_400
@@ -176,7 +179,7 @@ class Worker:
     """A pipeline whose decisions are recorded."""
 
     sink: FakeSink = field(default_factory=FakeSink)
-    counting: FakeCounting = field(default_factory=FakeCounting)
+    counting: Counting = field(default_factory=FakeCounting)
     clock: FakeClock = field(default_factory=FakeClock)
     reader: FakeReader = field(default_factory=FakeReader)
     most_waiting: int = 10_000
@@ -446,6 +449,21 @@ async def test_requests_never_wait_for_a_store_that_hangs(a_worker: Any) -> None
     assert sink.may_go is not None
     sink.may_go.set()
     assert len(worker.records()) == 2_100
+
+
+async def test_what_became_of_records_is_shown(tmp_path: Path, a_worker: Any) -> None:
+    telemetry = Telemetry.open(tmp_path, "decision-0")
+    worker = a_worker(counting=telemetry)
+    live = a_live(a_strategy(record_rate=1.0, holdout_share=0.5))
+
+    await worker.decide_people(live, [HELD[0], FREE[0], FREE[1]])
+    worker.records()
+    telemetry.count_records("buffer_full", 2)
+    telemetry.count_ghosts(scored=False)
+
+    totals = read_all(tmp_path)
+    assert totals.counts(DECISION_RECORDS, "fate") == {("kept",): 3.0, ("buffer_full",): 2.0}
+    assert totals.counts(GHOSTS, "ghost") == {("scored",): 1.0, ("skipped",): 1.0}
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
