@@ -28,8 +28,6 @@ from rta_service.stores.ledger_schema import SCHEMA, VERSION
 from rta_service.stores.ledger_tables import SLICES, LedgerTables, Places
 from rta_service.stores.whole_files import make_folder, sync
 
-_PATIENCE_S: Final = 5.0
-"""How long to wait for another process that writes."""
 _PAGES_KIB: Final = 65_536
 _decode: Final = msgspec.msgpack.Decoder(Conversion).decode
 
@@ -70,11 +68,18 @@ class Ledger:
     """The ledger in a file; for one writer at a time, and any number of readers.
 
     Made by its first writer. `slices` is in how many batches all tables are searched once for what
-    no longer matters: a power of two. Raises InvalidInput for a file that is no ledger of this version, and
+    no longer matters: a power of two. `patience_s` is for another process that writes. Raises InvalidInput for a file that is no ledger of this version, and
     everywhere StoreUnavailable where the disk is full, fails, or another process writes for long.
     """
 
-    def __init__(self, path: Path, *, is_reader: bool = False, slices: int = SLICES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        is_reader: bool = False,
+        slices: int = SLICES,
+        patience_s: float = 5.0,
+    ) -> None:
         self._path = path
         self._slices = slices
         if not is_reader:
@@ -85,7 +90,7 @@ class Ledger:
             self._connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={'ro' if is_reader else 'rw'}",
                 uri=True,
-                timeout=_PATIENCE_S,
+                timeout=patience_s,
                 isolation_level=None,
                 check_same_thread=False,  # batches come from a pool of threads, one at a time
                 cached_statements=256,

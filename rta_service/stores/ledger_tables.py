@@ -81,8 +81,9 @@ INSERT INTO report VALUES (?, ?) ON CONFLICT DO UPDATE SET
 class Places:
     """The numbers under which places are kept, those that were asked for lately at hand."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, most: int = _PLACES) -> None:
         self._connection = connection
+        self._most = most
         self._ids: dict[Place, int] = {}
         self._places: dict[int, Place] = {}
 
@@ -111,7 +112,7 @@ class Places:
         self._places.clear()
 
     def _know(self, place_id: int, place: Place) -> None:
-        if len(self._ids) >= _PLACES:
+        if len(self._ids) >= self._most:
             self.forget()
         self._ids[place] = place_id
         self._places[place_id] = place
