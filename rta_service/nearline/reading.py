@@ -4,12 +4,13 @@ The columns are those of a behaviour log, so that whoever has one can send it; c
 know are ignored. Nothing a line says is repeated in its rejection: it may be somebody's id.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -102,6 +103,8 @@ _TEXTS: Final = (
     *("channel", "placement", "os", "request_id", "tag", "strategy_id", "step"),
 )
 _decode: Final = msgspec.json.Decoder(_Line).decode
+_convert: Final = functools.partial(msgspec.convert, type=_Line)
+_Form = TypeVar("_Form")
 
 
 class _RefusedError(Exception):
@@ -117,19 +120,19 @@ def read_line(line: bytes, rules: ReadingRules) -> Happening | Rejection:
     if len(line) > rules.max_line_bytes:
         reason = f"a line has at most {rules.max_line_bytes} bytes"
         return Rejection("line", reason, LineRule.LINE_TOO_LONG)
-    return _judged(lambda: _decode(line), rules, is_plain=_is_plain(line))
+    return _judged(_decode, line, rules, is_plain=_is_plain(line))
 
 
 def read_columns(columns: Mapping[str, Any], rules: ReadingRules) -> Happening | Rejection:
     """Read what came in another form than a line, by the same rules; never raises."""
-    return _judged(lambda: msgspec.convert(columns, _Line), rules, is_plain=False)
+    return _judged(_convert, columns, rules, is_plain=False)
 
 
 def _judged(
-    read: Callable[[], _Line], rules: ReadingRules, *, is_plain: bool
+    read: Callable[[_Form], _Line], given: _Form, rules: ReadingRules, *, is_plain: bool
 ) -> Happening | Rejection:
     try:
-        return _happening(read(), rules, is_plain=is_plain)
+        return _happening(read(given), rules, is_plain=is_plain)
     except _RefusedError as refused:
         return refused.rejection
     except msgspec.ValidationError as error:
@@ -261,6 +264,8 @@ def _check_report(row: _Line) -> None:
 
 
 def _step(row: _Line, event: Event) -> str:
+    if row.step is None and event is not Event.CONVERSION:
+        return ""  # nearly always
     step = _text(row.step)
     if not _STEP.match(step) or (event is Event.CONVERSION and not step):
         reason = f"is no word of 1 to {MAX_STEP} letters, digits, '_', '-' or '.'"
