@@ -64,6 +64,9 @@ class GroupRules:
     """How long one read waits for new events."""
     rest_s: float = 0.0
     """How long to let events gather after a batch that was not full."""
+    leaves_store: bool = False
+    """The effect is kept outside of the store, which must not forget, in a loss of power, events
+    that it shows already: so it is made to keep what was read, before it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +100,6 @@ class Progress:
     set_aside: int = 0
     trouble: str = ""
     """Why it does not go on; empty while it does."""
-    waits_since_ms: int = 0
-    """When the entry that is being done was accepted; 0 when none waits."""
-
-    def lag_s(self, now_ms: int) -> float:
-        """Say how long the event that is next in turn has been waiting."""
-        return max(0, now_ms - self.waits_since_ms) / 1000 if self.waits_since_ms else 0.0
 
 
 async def run_group(group: Group, source: Source, progress: Progress | None = None) -> None:
@@ -176,14 +173,13 @@ class _Run:
         for part in _parts(entries, self._rules.batch_bytes):
             if not self._source.is_mine():
                 return
-            self._progress.waits_since_ms = int(part[0].entry_id.partition("-")[0])
-            opened = await _in_thread(self._open, part)
+            opened = await in_thread(self._open, part)
             await self._set_aside(opened.unreadable)
             await self._ack(opened.others)
+            await self._settle()
             await self._handle(opened.taken)
         self._pause_s = FIRST_PAUSE_S
         self._progress.trouble = ""
-        self._progress.waits_since_ms = 0
 
     def _open(self, entries: Sequence[Entry]) -> _Opened:
         opened = _Opened()
@@ -207,7 +203,7 @@ class _Run:
             if not part:
                 continue
             try:
-                await _in_thread(self._handler.handle, part)
+                await in_thread(self._handler.handle, part)
             except DegradedError:
                 raise
             except Exception as error:  # noqa: BLE001 - an event nobody thought of costs itself only; shown with its reason
@@ -221,6 +217,10 @@ class _Run:
                 self._progress.handled += len(part)
                 await self._ack([one.entry_id for one in part])
 
+    async def _settle(self) -> None:
+        if self._rules.leaves_store:
+            await self._source.log.settle()
+
     async def _ack(self, entry_ids: Sequence[str]) -> None:
         self._progress.acknowledged += await self._source.log.ack(self._name, entry_ids)
 
@@ -228,6 +228,7 @@ class _Run:
         if not events:
             return
         self._progress.set_aside += await self._source.poison.set_aside(self._name, events)
+        await self._settle()
         for event in events:
             _log.warning("group %s set %s aside: %s", self._name, event.entry_id, event.reason)
 
@@ -250,7 +251,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
 
 
-async def _in_thread(work: Callable[[_Given], _Result], given: _Given) -> _Result:
+async def in_thread(work: Callable[[_Given], _Result], given: _Given) -> _Result:
     """Do blocking work beside the loop; a cancellation waits for its end."""
     running = asyncio.ensure_future(asyncio.to_thread(work, given))
     try:

@@ -174,6 +174,10 @@ class EventLog:
             )
         return [fate == ord("1") for fate in reply]
 
+    async def settle(self) -> None:
+        """Return once all that was read is durable: events show before they are acknowledged."""
+        await self._make_durable()
+
     async def open_group(self, group: str) -> None:
         """Make a group that reads from the oldest event on, unless it exists."""
         with store_errors("opening a group of consumers"):
@@ -222,6 +226,23 @@ class EventLog:
                 lag = facts.get("lag")
                 return Backlog(length if lag is None else int(lag), int(facts["pending"]))
         return Backlog(int(length), 0)
+
+    async def waiting_since_ms(self, group: str) -> int:
+        """Say when the oldest event that a group has not done was accepted; 0 when none waits."""
+        with store_errors("reading how far a group is"):
+            groups = await self._client.xinfo_groups(self._log)
+            for facts in groups:
+                if facts["name"] == group.encode():
+                    break
+            else:
+                return 0
+            if facts["pending"]:
+                pending = await self._client.xpending(self._log, group)
+                found = [(pending["min"],)] if pending["min"] else []
+            else:
+                after = b"(" + facts["last-delivered-id"]
+                found = await self._client.xrange(self._log, min=after, count=1)
+        return int(found[0][0].partition(b"-")[0]) if found else 0
 
     async def counts(self) -> dict[str, int]:
         """Give how many events were `accepted` and how many were a `duplicate`, ever."""

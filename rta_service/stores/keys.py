@@ -23,6 +23,8 @@
                                   UTC day (counted from 1970); expires
 {<ns>}:e1:counts                  hash: how many events were `accepted`, how many a `duplicate`, ever
 {<ns>}:e1:touch                   counts rounds of making writes durable
+{<ns>}:e1:poison                  stream of events that a group could not do: group, id, reason, body
+{<ns>}:e1:lease:<work>            who may do a work, such as `consume`; expires
 
 What is known of models on trial lies under {<ns>}:r1 too: `trial_store` and `autopilot_store` name
 those keys.
@@ -96,5 +98,6 @@ def release_name(namespace: str, part: str) -> str:
 
 
 def event_name(namespace: str, part: str) -> str:
-    """Name a key of the events: `log`, `counts`, `touch`, or what sets of ids begin with, `seen`."""
+    """Name a key of the events: `log`, `counts`, `touch`, `poison`, ..., or what sets of ids begin
+    with, `seen`."""
     return f"{{{checked(namespace, 'namespace')}}}:e1:{part}"
