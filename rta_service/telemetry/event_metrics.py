@@ -1,11 +1,29 @@
-"""The metrics of what comes back: how the groups of the event log do."""
+"""The metrics of what comes back: what is taken in, and how the groups of the event log do."""
 
 from typing import Final
 
+from rta_service.domain.happening import LineRule
+from rta_service.domain.receipt import Fate
 from rta_service.telemetry.metric import Kind, Label, Metric
 
 _GROUP = Label("group", ("other", "fresh", "archive", "attribution"))
 
+LINES_TAKEN = Metric(
+    "rta_ingest_lines_total",
+    Kind.COUNTER,
+    "Lines and notices that were answered, by their fate; accepted ones and duplicates are kept.",
+    "lines",
+    (Label("fate", tuple(fate.value for fate in Fate)),),
+    sparse=True,
+)
+LINES_REJECTED = Metric(
+    "rta_ingest_rejected_total",
+    Kind.COUNTER,
+    "Lines and notices that do not count, by the rule that they break.",
+    "lines",
+    (Label("rule", ("other", *(rule.value for rule in LineRule))),),
+    sparse=True,
+)
 EVENTS_HANDLED = Metric(
     "rta_events_handled_total",
     Kind.COUNTER,
@@ -48,6 +66,8 @@ EVENTS_POISONED = Metric(
     "events",
 )
 EVENT_METRICS: Final = (
+    LINES_TAKEN,
+    LINES_REJECTED,
     EVENTS_HANDLED,
     EVENTS_ACKNOWLEDGED,
     EVENTS_SET_ASIDE,

@@ -9,6 +9,7 @@ from rta_service.domain.decision import Arm, Decision
 from rta_service.domain.device import IdKind
 from rta_service.domain.errors import DeadlineExceeded, SnapshotMissing, StoreUnavailable
 from rta_service.domain.platform import BidKind, PlatformInfo
+from rta_service.domain.receipt import Receipt
 from rta_service.telemetry.cells import CellFile
 from rta_service.telemetry.event_metrics import (
     EVENTS_ACKNOWLEDGED,
@@ -17,6 +18,8 @@ from rta_service.telemetry.event_metrics import (
     EVENTS_LAG,
     EVENTS_POISONED,
     EVENTS_SET_ASIDE,
+    LINES_REJECTED,
+    LINES_TAKEN,
 )
 from rta_service.telemetry.metric import Metric
 from rta_service.telemetry.record_metrics import DECISION_RECORDS, GHOSTS
@@ -91,6 +94,8 @@ _UP: Final = _places(WORKERS_UP)
 _RESTARTS: Final = _places(WORKER_RESTARTS)
 _RECORDS: Final = _places(DECISION_RECORDS)
 _GHOSTS: Final = _places(GHOSTS)
+_FATES: Final = _places(LINES_TAKEN)
+_REJECTED: Final = _places(LINES_REJECTED)
 _HANDLED: Final = _places(EVENTS_HANDLED)
 _ACKNOWLEDGED: Final = _places(EVENTS_ACKNOWLEDGED)
 _SET_ASIDE: Final = _places(EVENTS_SET_ASIDE)
@@ -228,6 +233,16 @@ class Telemetry:
         """Show how a model on trial scores beside the live one; NaN where nothing is known."""
         self._cells[_trial_cell(SHADOW_MEAN_RATIO, model, phase)] = mean_ratio
         self._cells[_trial_cell(SHADOW_PSI, model, phase)] = psi
+
+    def count_lines(self, receipt: Receipt) -> None:
+        """Count the fates of lines and notices; for the process that takes events in."""
+        self._cells[_FATES["accepted"]] += receipt.accepted
+        self._cells[_FATES["duplicate"]] += receipt.duplicate
+        self._cells[_FATES["rejected"]] += receipt.rejected
+        if receipt.rejected:
+            for line in receipt.lines:
+                if line.rule:
+                    self._cells[_REJECTED.get(line.rule, _REJECTED["other"])] += 1
 
     def count_events(self, group: str, handled: int, acknowledged: int, set_aside: int) -> None:
         """Count what a group did with events of the log; for the process that consumes."""
