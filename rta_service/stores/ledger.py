@@ -121,19 +121,20 @@ class Ledger:
         return LedgerFacts._make(found[name] for name in LedgerFacts._fields)
 
     def sums(self, since_hour: int, until_hour: int) -> Sums:
-        """Give what was counted in some hours, the last not included."""
+        """Give what was counted in some hours, the last not included, at one instant."""
         hours = since_hour, until_hour
-        return Sums(
-            {
-                (Place._make(row[:6]), TouchKind(row[6])): TouchSum._make(row[7:])
-                for row in self._rows(_TOUCH_SUMS, *hours)
-            },
-            {
-                (Place._make(row[:6]), row[6]): GoalSum._make(row[7:])
-                for row in self._rows(_GOAL_SUMS, *hours)
-            },
-            {Place._make(row[:6]): row[6] for row in self._rows(_REPORTS, *hours)},
-        )
+        with self._errors(), self._transaction("BEGIN"):
+            touches = self._rows(_TOUCH_SUMS, *hours)
+            goals = self._rows(_GOAL_SUMS, *hours)
+            reported = self._rows(_REPORTS, *hours)
+            return Sums(
+                {
+                    (Place._make(row[:6]), TouchKind(row[6])): TouchSum._make(row[7:])
+                    for row in touches
+                },
+                {(Place._make(row[:6]), row[6]): GoalSum._make(row[7:]) for row in goals},
+                {Place._make(row[:6]): row[6] for row in reported},
+            )
 
     def attributions(self, since_ms: int, until_ms: int) -> Iterator[Attribution]:
         """Give the conversions of some time that count, in their order."""
@@ -186,8 +187,8 @@ class Ledger:
                 run(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        self._connection.execute(begin)
         try:
             yield
             self._connection.execute("COMMIT")

@@ -1,9 +1,11 @@
+import asyncio
 import random
 import subprocess
 import sys
 from collections.abc import Sequence
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,11 +18,14 @@ from rta_service.domain.happening import Happening
 from rta_service.domain.sealing import Sealer
 from rta_service.domain.tag import Tag, TagCodec, release_mark, strategy_mark
 from rta_service.feedback.attributing import Attributing, cells
-from rta_service.feedback.consuming import Taken
+from rta_service.feedback.consuming import Group, GroupRules, Progress, Taken, run_group
 from rta_service.nearline.attribution.facts import FactReader
 from rta_service.nearline.attribution.goals import DAY_MS, AttributionRules
 from rta_service.nearline.attribution.model import Book, attribute
 from rta_service.stores.ledger import Ledger
+
+Parts = Any
+"""The builder of conftest.py: test folders are no packages."""
 
 DAWN_MS = 1_790_035_200_000
 EVENTS = 300
@@ -73,6 +78,10 @@ def an_event(at: int, ts_ms: int, chance: random.Random) -> Happening:
     )
 
 
+def a_click(ts_ms: int) -> Happening:
+    return Happening(f"at {ts_ms}", ts_ms, Event.AD_CLICK, user_id="u1", channel="json")
+
+
 def taken(events: Sequence[Happening]) -> list[Taken]:
     return [Taken(f"1-{at}", event, SEALER.seal(event)) for at, event in enumerate(events)]
 
@@ -121,6 +130,55 @@ def test_shuffled_duplicated_and_delayed_copies_of_a_day_give_the_same(
         handle(ledger, copies, 200)
 
         assert said(ledger) == expected(day)
+
+
+async def until_acknowledged(progress: Progress, count: int) -> None:
+    for _ in range(2_000):
+        if progress.acknowledged >= count:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("waited in vain")
+
+
+async def test_an_event_that_can_not_be_counted_costs_itself_only(
+    parts: Parts, tmp_path: Path
+) -> None:
+    day = a_day(5)
+    bad = Happening("bad", DAWN_MS, Event.PAY, user_id="u1", cents=2**63)
+    await parts.send([*day[:150], bad, *day[150:]])
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        handler = Attributing(ledger, READER, RULES, SystemClock())
+        group = Group("attribution", handler, GroupRules(batch=100, block_ms=10))
+        progress = Progress()
+        running = asyncio.create_task(run_group(group, parts.source, progress))
+        await until_acknowledged(progress, len(day))
+        parts.is_ours = False
+        await running
+
+        assert said(ledger) == expected(day)
+    assert progress.set_aside == 1
+
+
+def test_an_event_older_than_is_remembered_is_told_and_not_counted(tmp_path: Path) -> None:
+    click = a_click(DAWN_MS)
+    old = a_click(DAWN_MS - RULES.late_ms - 1)
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        handle(ledger, [click, old], 1)
+
+        assert ledger.facts().late == 1
+        assert said(ledger) == expected([click])
+
+
+def test_a_clock_that_was_ahead_for_a_while_makes_nothing_late(tmp_path: Path) -> None:
+    now_ms = SystemClock().now_ms()
+    ahead, sound = a_click(now_ms + 400 * DAY_MS), a_click(now_ms)
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        handle(ledger, [ahead, sound], 1)
+
+        assert (ledger.facts().counted, ledger.facts().late) == (2, 0)
 
 
 def test_no_entries_are_no_work(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 A request is named without its channel: apps that were opened by an ad know the one, not the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Final
 
@@ -21,7 +21,7 @@ from rta_service.domain.attribution import (
 )
 from rta_service.domain.events import Event
 from rta_service.domain.happening import Happening
-from rta_service.domain.tag import Tag
+from rta_service.domain.tag import Tag, strategy_mark
 from rta_service.nearline.attribution.goals import GOALS
 
 ReadTag = Callable[[str], Tag | None]
@@ -41,6 +41,12 @@ _ALL: Final = 1 << 64
 def marked(mark: int) -> str:
     """Name a strategy by its mark, where nobody knows its id."""
     return f"#{mark:06x}"
+
+
+def naming(strategy_ids: Iterable[str]) -> NameStrategy:
+    """Name strategies by their ids, as far as these are theirs."""
+    names = {strategy_mark(strategy_id): strategy_id for strategy_id in strategy_ids}
+    return lambda mark: names.get(mark) or marked(mark)
 
 
 def no_tags(_: str, /) -> None:

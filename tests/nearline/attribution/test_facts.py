@@ -18,14 +18,13 @@ from rta_service.domain.decision import Arm, Prediction
 from rta_service.domain.events import Event
 from rta_service.domain.happening import Happening
 from rta_service.domain.tag import Tag, TagCodec, release_mark, strategy_mark
-from rta_service.nearline.attribution.facts import FactReader, marked
+from rta_service.nearline.attribution.facts import FactReader, naming
 
 NOON_MS = 1_790_000_000_000
 HOUR = NOON_MS // 3_600_000
 KEYS = KeyRing(b"a pepper", b"an experiment key")
 CODEC = TagCodec(b"an event key")
-NAMES = {strategy_mark("wake"): "wake"}
-READER = FactReader(KEYS, CODEC.read, lambda mark: NAMES.get(mark, marked(mark)))
+READER = FactReader(KEYS, CODEC.read, naming(["other", "wake"]))
 MD5 = md5(b"a phone", usedforsecurity=False).hexdigest()
 TAG = Tag(
     release_mark("r1"),
@@ -82,7 +81,7 @@ def test_a_strategy_that_the_event_names_stays() -> None:
 
 
 def test_a_strategy_nobody_knows_any_more_goes_by_its_mark() -> None:
-    reader = FactReader(KEYS, CODEC.read)
+    reader = FactReader(KEYS, CODEC.read, naming(["other"]))
     happening = Happening("e1", NOON_MS, Event.AD_CLICK, tag=CODEC.write(TAG))
 
     fact = reader.read(happening)
