@@ -24,6 +24,7 @@ from rta_service.cli.release import print_json, report_change
 from rta_service.device_key import canonical_md5
 from rta_service.domain.device import IdForm, IdKind
 from rta_service.domain.errors import InvalidInput
+from rta_service.domain.sealing import Sealer
 from rta_service.domain.thresholds import DAY_S
 from rta_service.domain.user import ValueTier
 from rta_service.online.explain import describe_record
@@ -38,7 +39,12 @@ app.add_typer(profiles_app, name="profiles")
 
 @profiles_app.command()
 def build(
-    events: Annotated[Path, typer.Argument(help="Log: Parquet, CSV or JSON lines, or a folder.")],
+    events: Annotated[
+        Path,
+        typer.Argument(
+            help="Log: Parquet, CSV or JSON lines, a folder of them, or the archive of accepted events."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write the snapshot into.")],
     columns: Columns = None,
     as_of: AsOf = None,
@@ -57,13 +63,15 @@ def build(
     """Build a snapshot of user records from a log of behaviour events."""
     from rta_service.offline.audience.build import BuildOptions, build_profiles
 
-    keys = wiring.key_ring(settings_of(data, None))
+    settings = settings_of(data, None)
+    keys = wiring.key_ring(settings)
     options = BuildOptions(
         columns=columns,
         as_of=date_of(as_of),
         max_bad_share=max_bad_share,
         keep_thresholds=keep_thresholds,
         allow_inverted=allow_inverted,
+        sealer=Sealer(wiring.secret(settings, "event_key")),
     )
     with progress(quiet=as_json) as bars:
         report = build_profiles(events, out, options, keys, now_ms(), bars)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.events import Event
+from rta_service.domain.sealing import Sealer
 from rta_service.domain.thresholds import DAY_S
 from rta_service.offline import engine, log_files, log_ids, log_rows, log_rules
 from rta_service.offline.column_map import ColumnMap, read_column_map
@@ -31,6 +32,8 @@ class LogOptions:
     max_bad_share: float = MAX_BAD_SHARE
     now_ms: int | None = None
     """Without `as_of`, events more than a day after this instant are refused as future."""
+    sealer: Sealer | None = None
+    """Unseals an archive of accepted events, where that is the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class CleanLog:
     launch_events: tuple[str, ...] = ()
     """Events that the mapping also counts as launches."""
     warnings: tuple[str, ...] = ()
+    is_per_id: bool = False
+    """Whether an event stands once under each of its device's ids; elsewhere under one."""
 
     @property
     def events(self) -> Any:
@@ -100,7 +105,8 @@ class _Cleaning:
         self.files = files
         self.mapping = mapping
         self.options = options
-        self.raw = log_files.open_raw(con, files)
+        self.raw = log_files.open_raw(con, files, options.sealer)
+        self.is_per_id = files.format == log_files.ARCHIVE
         self.origins = log_rows.resolve_columns(self.raw, mapping, files.place)
 
     def run(self) -> CleanLog:
@@ -134,6 +140,7 @@ class _Cleaning:
             samples=samples,
             launch_events=self.mapping.rules.launch_events,
             warnings=_warnings(facts, has_event_ids="event_id" in self.origins),
+            is_per_id=self.is_per_id,
         )
 
     def _latest_s(self) -> int:
@@ -184,9 +191,10 @@ class _Cleaning:
         return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
 
     def _facts(self, judged: Any, counts: _Counts, as_of_s: int) -> Any:
-        """Keep the good rows before the as-of instant, one per event id, in narrow columns."""
+        """Keep the good rows before the as-of instant, each event once, in narrow columns."""
         good = judged if counts.good == counts.rows else judged.filter(judged.verdict.isnull())
-        good = _once(good, self.origins, counts)
+        if "event_id" in self.origins:
+            good = _once(good, counts, is_per_id=self.is_per_id)
         late = int(good.filter(good.ts_s >= as_of_s).count().to_pyarrow().as_py())
         if late:
             counts.skipped[Skip.AFTER_AS_OF] = late
@@ -265,17 +273,19 @@ def _told(rule: str, rows: int, samples: dict[str, list[dict[str, Any]]]) -> str
     return f"{rule} {rows:,}{example}"
 
 
-def _once(good: Any, origins: Any, counts: _Counts) -> Any:
-    """Keep the earliest of the rows that share an event id."""
-    if "event_id" not in origins:
-        return good
-    [found] = engine.fetch(good.agg(ids=good.event_id.count(), kinds=good.event_id.nunique()))
+def _once(good: Any, counts: _Counts, *, is_per_id: bool) -> Any:
+    """Keep the earliest of the rows that share an event id, or that and a device."""
+    named = good.event_id
+    if is_per_id:
+        named = named + ibis.literal("/") + good.device.cast("string")
+    good = good.mutate(named=named)
+    [found] = engine.fetch(good.agg(ids=good.named.count(), kinds=good.named.nunique()))
     if found["ids"] == found["kinds"]:
-        return good
+        return good.drop("named")
     counts.skipped[Skip.DUPLICATE] = found["ids"] - found["kinds"]
     order = ["ts_s", "device", "event", "cents", "order_id"]
-    ranked = good.mutate(copy=ibis.row_number().over(group_by="event_id", order_by=order))
-    return ranked.filter(ranked.event_id.isnull() | (ranked.copy == 0)).drop("copy")
+    ranked = good.mutate(copy=ibis.row_number().over(group_by="named", order_by=order))
+    return ranked.filter(ranked.named.isnull() | (ranked.copy == 0)).drop("copy", "named")
 
 
 def _count(judged: Any, malformed: list[tuple[int, str]]) -> _Counts:

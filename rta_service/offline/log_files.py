@@ -1,4 +1,5 @@
-"""Where a log lies and how DuckDB reads it: Parquet, CSV or JSON lines, one file or a folder."""
+"""Where a log lies and how DuckDB reads it: Parquet, CSV or JSON lines, one file or a folder; or
+the archive of the events that were accepted."""
 
 import csv
 import gzip
@@ -8,9 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from rta_service.domain.errors import InvalidInput
+from rta_service.domain.sealing import Sealer
 from rta_service.offline import engine
+from rta_service.offline.archive_folder import LOG_SCHEMA, is_archive, read_archive
 
 _FORMATS: Final = {
     ".parquet": "parquet",
@@ -23,6 +27,7 @@ _FORMATS: Final = {
 }
 _DELIMITERS: Final = ",;\t|"
 RAW: Final = "raw"
+ARCHIVE: Final = "archive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +36,14 @@ class LogFiles:
 
     place: str
     paths: tuple[Path, ...]
+    """Of an archive its folder."""
     format: str
 
 
 def find_files(source: Path) -> LogFiles:
     """Find a log's files; raises InvalidInput for none, for unknown and for mixed formats."""
+    if is_archive(source):
+        return LogFiles(str(source), (source,), ARCHIVE)
     if source.is_dir():
         found = sorted(path for path in source.rglob("*") if _format_of(path) and path.is_file())
     elif source.is_file():
@@ -52,11 +60,14 @@ def find_files(source: Path) -> LogFiles:
     return LogFiles(str(source), tuple(found), formats.pop())
 
 
-def open_raw(con: Any, files: LogFiles) -> Any:
+def open_raw(con: Any, files: LogFiles, sealer: Sealer | None = None) -> Any:
     """Make the files a view of the engine, columns as they are named in the log.
 
-    CSV and JSON fields stay text, so that a bad one is a counted row and not a failed run.
+    CSV and JSON fields stay text, so that a bad one is a counted row and not a failed run. An
+    archive needs the sealer of its events, and is read into the engine at once.
     """
+    if files.format == ARCHIVE:
+        return _read_sealed(con, files, sealer)
     readers = {"parquet": _read_parquet, "csv": _read_csv, "json": _read_json}
     try:
         readers[files.format](con, files).create_view(RAW)
@@ -83,6 +94,19 @@ def malformed_lines(con: Any, files: LogFiles) -> list[tuple[int, str]]:
                 f"{files.place}:{line}",
             )
     return [(int(line), str(reason).lower()) for line, reason in errors]
+
+
+def _read_sealed(con: Any, files: LogFiles, sealer: Sealer | None) -> Any:
+    if sealer is None:
+        raise InvalidInput("holds sealed events, which only a build of profiles reads", files.place)
+    batches = read_archive(files.paths[0], sealer)
+    # an error of ours would reach DuckDB as one of its own, so the batches are handed over one by one
+    engine.add_arrow(con, RAW, LOG_SCHEMA.empty_table())
+    for batch in batches:
+        con.con.register("arriving", pa.Table.from_batches([batch]))
+        con.con.execute(f'INSERT INTO "{RAW}" FROM arriving')
+        con.con.unregister("arriving")
+    return engine.table(con, RAW)
 
 
 def _format_of(path: Path) -> str:

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rta_service.device_key import KEY_BYTES, KeyRing
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.release import SnapshotManifest
+from rta_service.domain.sealing import Sealer
 from rta_service.domain.thresholds import Thresholds
 from rta_service.offline import engine
 from rta_service.offline.audience import labels
@@ -48,6 +49,8 @@ class BuildOptions:
     """A previous snapshot folder whose thresholds serve when this log yields none that are sane."""
     allow_inverted: bool = False
     """Accept silent >= churned from a log that has launches of its own."""
+    sealer: Sealer | None = None
+    """Unseals an archive of accepted events, where that is the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,9 @@ def build_profiles(  # noqa: PLR0913, PLR0917 - source, target, choices, secrets
     follow from it.
     """
     step = _steps(progress)
-    reading = LogOptions(options.columns, options.as_of, options.max_bad_share, now_ms)
+    reading = LogOptions(
+        options.columns, options.as_of, options.max_bad_share, now_ms, options.sealer
+    )
     with closing(clean_log(source, reading)) as log:
         step("features")
         facts = _facts(log)
@@ -123,9 +128,10 @@ def _facts(log: CleanLog) -> Any:
     """Give facts with person_id, joined once since five scans follow."""
     devices = log.devices.select("device", "person_id")
     names = ("person_id", "ts_s", "event", "cents", "order_id", "category", "category_code")
-    return engine.materialise(
-        log.con, "person_facts", log.facts.inner_join(devices, "device").select(*names)
-    )
+    joined = log.facts.inner_join(devices, "device")
+    if log.is_per_id:  # a person who has several of an event's ids did it once
+        joined = joined.distinct(on=["person_id", "event_id", "ts_s", "event"], keep="first")
+    return engine.materialise(log.con, "person_facts", joined.select(*names))
 
 
 def _features(log: CleanLog, facts: Any) -> Any:
