@@ -32,7 +32,7 @@ WORKDIR /data
 # fails the build, not the start, when a library is missing
 RUN ["rta", "--version"]
 VOLUME ["/data"]
-EXPOSE 8000 8001
+EXPOSE 8000 8001 8002
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('RTA_PORT', '8000')}/livez\", timeout=2)"]

@@ -76,6 +76,8 @@ def _filled(folder: Path, url: str, devices: int, close: Callable[[], None]) -> 
         host="127.0.0.1",
         port=free_port(),
         control_port=free_port(),
+        ingest_host="127.0.0.1",
+        ingest_port=free_port(),
     )
     now_ms = SystemClock().now_ms()
     today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
@@ -101,7 +103,9 @@ def _filled(folder: Path, url: str, devices: int, close: Callable[[], None]) -> 
 def _service(settings: Settings, url: str) -> ServiceCommand:
     argv = [sys.executable, "-m", "rta_service", "serve", "--workers", "1", "--redis-url", url]
     argv += ["--host", settings.host, "--port", str(settings.port)]
-    argv += ["--control-port", str(settings.control_port), "--data", str(settings.data_dir)]
+    argv += ["--control-port", str(settings.control_port)]
+    argv += ["--ingest-host", settings.ingest_host, "--ingest-port", str(settings.ingest_port)]
+    argv += ["--data", str(settings.data_dir)]
     return ServiceCommand(argv, settings.port)
 
 

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     """Address of the control port: loopback unless told otherwise."""
     control_port: Port = 8001
     """Control port: models, rollouts, releases, explain, metrics; bearer tokens."""
+    ingest_host: str = "0.0.0.0"  # noqa: S104 - platforms' notices come from outside
+    """Address of the ingest port."""
+    ingest_port: Port = 8002
+    """Ingest port: POST /v1/events, GET /track/{platform}/{event}."""
     workers: int = Field(default=1, ge=1, le=256)
     """Decision processes."""
 
@@ -83,6 +87,30 @@ class Settings(BaseSettings):
     """Of one core, at most, for scoring with models in shadow and canary beside the live ones."""
     autopilot: bool = False
     """Whether models on trial are moved by the autopilot, until an admin switches it."""
+
+    durability: str = "disk"
+    """What an acknowledged event survives: disk (the machine), written (the store's process) or
+    replicas:N (this machine, with N replicas of the store)."""
+    event_max_age_days: float = Field(default=8.0, gt=0, le=60)
+    """Older events are rejected; copies of younger ones are told."""
+    event_log_length: int = Field(default=5_000_000, ge=1_000)
+    """Events that may wait for their consumers; more are refused until some are done."""
+    event_currency: str = Field(default="", pattern=r"^([A-Z]{3})?$")
+    """The one currency of events' money; empty takes any, and adds what can't be added."""
+    link_keys: Path | None = None
+    """File of secrets, one a line, that signed tracking links before: links of all are believed,
+    new ones are signed by the event key's. None unless set."""
+    archive_dir: Path | None = None
+    """Where events are kept as Parquet for the next profile build; data_dir/events unless set."""
+    archive_every_s: float = Field(default=30.0, ge=0, le=3_600)
+    """How long events gather before they become a file there."""
+    fresh_records: bool = True
+    """Whether decisions read what happened since the snapshot, in the same round trip."""
+
+    @property
+    def archive_folder(self) -> Path:
+        """Where accepted events are kept."""
+        return self.archive_dir or self.data_dir / "events"
 
     @property
     def models_folder(self) -> Path:

@@ -21,6 +21,7 @@ from rta_service.config import Settings
 from rta_service.device_key import KEY_BYTES, KeyRing
 from rta_service.domain.clock import Clock, SystemClock
 from rta_service.domain.errors import DegradedError, InvalidInput, StoreUnavailable
+from rta_service.domain.release import SnapshotManifest
 from rta_service.domain.request import AdRequest
 from rta_service.domain.tag import TagCodec
 from rta_service.online.batcher import Batcher, BatchLimits
@@ -46,6 +47,7 @@ from rta_service.scoring.signature import (
     read_trusted,
 )
 from rta_service.stores.decision_records import DecisionRecordLog
+from rta_service.stores.delta_store import days_between
 from rta_service.stores.embedded import EmbeddedStore
 from rta_service.stores.idempotency import IdempotencyStore
 from rta_service.stores.profile_reader import RedisProfileReader
@@ -177,7 +179,16 @@ def deciding(settings: Settings, url: str, process: str, *, takes_part: bool = T
     timeout_s = settings.store_timeout_ms / 1000
     # the socket's own time-out is longer: a late reply then keeps its connection
     profile = HotProfile(timeout_s=2 * timeout_s, max_connections=settings.store_connections)
-    reader = RedisProfileReader(hot_client(url, profile), settings.namespace, timeout_s)
+
+    def fresh_days(snapshot: SnapshotManifest) -> range:
+        return days_between(snapshot.as_of_s, clock.now_ms() // 1000)
+
+    reader = RedisProfileReader(
+        hot_client(url, profile),
+        settings.namespace,
+        timeout_s,
+        fresh_days if settings.fresh_records else None,
+    )
     pipeline = Pipeline(reader, key_ring(settings), clock, tag_codec(settings))
     telemetry = Telemetry.open(settings.run_dir, process)
     # opened at the first load, in its thread: a cluster's client connects at once, and a worker

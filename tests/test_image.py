@@ -96,7 +96,7 @@ def test_the_image_starts_drains_and_shows_its_ports() -> None:
     assert command == ["rta", "serve"]
     assert only(final, "STOPSIGNAL") == "SIGTERM"
     fields = Settings.model_fields
-    ports = {str(fields[name].default) for name in ("port", "control_port")}
+    ports = {str(fields[name].default) for name in ("port", "control_port", "ingest_port")}
     assert set(only(final, "EXPOSE").split()) == ports
 
 
@@ -126,12 +126,13 @@ def test_compose_sets_only_settings_that_exist_and_holds_no_secret() -> None:
     given = dict(re.findall(r'^ +(RTA_\w+): "(.*?)"', COMPOSE, re.MULTILINE))
 
     assert {name.removeprefix("RTA_").lower() for name in given} <= set(Settings.model_fields)
-    for secret in ("RTA_PEPPER", "RTA_EXPERIMENT_KEY", "RTA_CONTROL_TOKEN"):
+    for secret in ("RTA_PEPPER", "RTA_EXPERIMENT_KEY", "RTA_EVENT_KEY", "RTA_CONTROL_TOKEN"):
         assert given[secret] == f"${{{secret}:?set it in .env}}"
 
 
 def test_compose_keeps_records_and_shows_the_control_port_on_the_loopback_only() -> None:
-    assert '"--appendonly", "yes", "--maxmemory-policy", "noeviction"' in COMPOSE
+    assert '"--appendonly", "yes", "--appendfsync", "always"' in COMPOSE
+    assert '"--maxmemory-policy", "noeviction"' in COMPOSE
     assert '- "127.0.0.1:8001:8001"' in COMPOSE
     assert "condition: service_healthy" in COMPOSE
     assert "\t" not in COMPOSE

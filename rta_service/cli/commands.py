@@ -6,6 +6,7 @@ tree and must not carry DuckDB, and `rta --version` should answer at once.
 
 from rta_service.cli import (
     demo,
+    events,
     models,
     profiles,
     push,
@@ -21,6 +22,7 @@ from rta_service.cli import (
 
 __all__ = [
     "demo",
+    "events",
     "models",
     "profiles",
     "push",

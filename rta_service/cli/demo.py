@@ -42,6 +42,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Same seed, same day: same world.")] = 7,
     port: Annotated[int, typer.Option(help="Decision port.")] = 8000,
     control_port: Annotated[int, typer.Option(help="Control port.")] = 8001,
+    ingest_port: Annotated[int, typer.Option(help="Ingest port.")] = 8002,
     workers: Annotated[int, typer.Option(min=1, help="Decision processes.")] = 1,
     requests: Annotated[int, typer.Option(min=500, help="Platform requests to play.")] = 20_000,
     rate: Annotated[
@@ -71,6 +72,8 @@ def demo(
             host="127.0.0.1",
             port=port,
             control_port=control_port,
+            ingest_host="127.0.0.1",
+            ingest_port=ingest_port,
             workers=workers,
             namespace="rta" if data else "demo",  # the other commands' default
         )

@@ -79,6 +79,7 @@ def running_service(settings: Settings, clock: Clock) -> Iterator[subprocess.Pop
 def _await_ready(process: subprocess.Popen[bytes], settings: Settings, clock: Clock) -> None:
     end_s = clock.monotonic_s() + READY_S
     probes = [f"http://127.0.0.1:{settings.control_port}/livez"]
+    probes.append(f"http://127.0.0.1:{settings.ingest_port}/livez")
     probes.append(f"http://127.0.0.1:{settings.port}/readyz")
     with httpx.Client(timeout=2.0) as client:
         while clock.monotonic_s() < end_s:

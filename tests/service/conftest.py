@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from rich.progress import Progress
 
-from rta_service import wiring
+from rta_service import wiring, wiring_events
 from rta_service.config import Settings
 from rta_service.demo.judging import Oracle
 from rta_service.demo.platforms import CONTENT_TYPES, ENCODERS, PATHS
@@ -42,6 +42,7 @@ from rta_service.stores.model_folder import EntryFacts, put_model
 from rta_service.stores.releases import ReleaseStore, new_release_id
 from rta_service.telemetry import read_all
 from rta_service.telemetry.registry import FIRST_CELL, RELEASE_AGE, RELEASE_TAKEN
+from rta_service.wiring_events import Events
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,16 @@ class Running:
         now_s = SystemClock().now_ms() // 1000
         return Oracle(self.world.snapshot, wiring.key_ring(self.settings), now_s)
 
+    def with_events(self, work: Callable[[Events], Awaitable[Any]]) -> Any:
+        """Do something with the log of what came back."""
+
+        async def opened(url: str) -> Any:
+            async with wiring_events.open_events(self.settings, url) as events:
+                return await work(events)
+
+        with wiring.store_url(self.settings) as url:
+            return asyncio.run(opened(url))
+
     def requests(self, count: int, seed: int = 1) -> list[SimulatedRequest]:
         options = TrafficOptions(requests=count, seed=seed)
         return list(simulate_traffic(self.world.truth, options))
@@ -73,6 +84,9 @@ def settings_for(folder: Path, workers: int) -> Settings:
         host="127.0.0.1",
         port=_free_port(),
         control_port=_free_port(),
+        ingest_host="127.0.0.1",
+        ingest_port=_free_port(),
+        archive_every_s=0.5,
         workers=workers,
         namespace="test",
     )

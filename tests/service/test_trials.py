@@ -102,6 +102,7 @@ def service(made_world: World, tmp_path: Path) -> Iterator[Service]:
         host="127.0.0.1",
         port=_free_port(),
         control_port=_free_port(),
+        ingest_port=_free_port(),
         workers=2,
         namespace="test",
         traffic_sample_rate=1.0,

@@ -1,0 +1,234 @@
+"""The composition of what takes events in and of what is done with them; `wiring` beside it."""
+
+import asyncio
+import functools
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+
+from rta_service.config import Settings
+from rta_service.domain.clock import Clock, SystemClock
+from rta_service.domain.errors import InvalidInput, StoreUnavailable
+from rta_service.domain.sealing import Sealer
+from rta_service.domain.tag import strategy_mark
+from rta_service.feedback.archive import ARCHIVE_RULES, EventArchive
+from rta_service.feedback.attributing import Attributing
+from rta_service.feedback.consuming import Group, Progress, Source
+from rta_service.feedback.fresh import FreshRecords
+from rta_service.feedback.intake import Intake
+from rta_service.feedback.tenure import WORK, consume
+from rta_service.feedback.watching import Watch
+from rta_service.nearline.attribution.facts import FactReader, marked
+from rta_service.nearline.attribution.goals import AttributionRules
+from rta_service.nearline.reading import DAY_MS, ReadingRules
+from rta_service.nearline.tracking import LinkKeys, Links
+from rta_service.platforms.registry import load_tables
+from rta_service.releasing.shelf import Shelf, strategies_of
+from rta_service.stores.delta_store import DeltaStore
+from rta_service.stores.durability import MakeDurable, make_durable_by, parse_durability
+from rta_service.stores.embedded import is_embedded
+from rta_service.stores.event_log import EventLog, LogRules
+from rta_service.stores.keys import event_name
+from rta_service.stores.lease import Lease
+from rta_service.stores.ledger import Ledger
+from rta_service.stores.poison import PoisonStore
+from rta_service.stores.redis import AsyncClient, admin_client, close, watch_client
+from rta_service.stores.token_file import TokenFile
+from rta_service.telemetry import Telemetry
+from rta_service.web.ingest_app import GroupHealth, ingest_app
+from rta_service.wiring import key_ring, say, secret, shelf, tag_codec
+
+GROUPS: Final = ("fresh", "archive", "attribution")
+"""What is done with every event; the log keeps each until all of them have done it."""
+
+_STORE_TIMEOUT_S: Final = 5.0
+"""Beyond the 3 s that a server may take to make something durable."""
+_CONNECTIONS: Final = 12
+"""Three groups that wait for events and acknowledge, two writers, the lease, the watch."""
+_NAMES_S: Final = 30.0
+
+
+def sealer(settings: Settings) -> Sealer:
+    """Give what hides whom events are about; each thread needs its own."""
+    return Sealer(secret(settings, "event_key"))
+
+
+def links(settings: Settings) -> Links:
+    """Give what makes and reads tracking links; raises InvalidInput for a bad file of keys."""
+    secrets = [secret(settings, "event_key")]
+    if settings.link_keys is not None:
+        secrets += _earlier_keys(settings.link_keys)
+    return Links(LinkKeys(secrets), load_tables(), tag_codec(settings).read)
+
+
+def _earlier_keys(path: Path) -> list[bytes]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InvalidInput(f"can't be read: {error.strerror}", str(path)) from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def ledger_path(settings: Settings) -> Path:
+    """Say where attribution keeps what it knows."""
+    return settings.data_dir / "ledger.sqlite"
+
+
+class LazyDurable:
+    """Finds out, when first needed, how the store makes writes durable: it may be away before."""
+
+    def __init__(self, find: Callable[[], Awaitable[MakeDurable]]) -> None:
+        self._find = find
+        self._found: MakeDurable | None = None
+        self._finding = asyncio.Lock()
+
+    async def __call__(self) -> None:
+        """Return once all that was written is kept; raises StoreUnavailable or StartupError."""
+        async with self._finding:
+            found = self._found or await self._find()
+            self._found = found
+        await found()
+
+
+def event_log(settings: Settings, url: str, client: AsyncClient) -> EventLog:
+    """Give the log of what happened."""
+    find = functools.partial(
+        make_durable_by,
+        client,
+        event_name(settings.namespace, "touch"),
+        parse_durability(settings.durability),
+        settings.data_dir if is_embedded(url, settings.data_dir) else None,
+    )
+    rules = LogRules(_max_age_ms(settings), settings.event_log_length)
+    return EventLog(client, settings.namespace, LazyDurable(find), rules)
+
+
+def _max_age_ms(settings: Settings) -> int:
+    return round(settings.event_max_age_days * DAY_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What a command needs to look at what came back."""
+
+    log: EventLog
+    poison: PoisonStore
+    sealer: Sealer
+
+
+@asynccontextmanager
+async def open_events(settings: Settings, url: str) -> AsyncIterator[Events]:
+    """Open the log for a command."""
+    client = watch_client(url, _STORE_TIMEOUT_S)
+    try:
+        yield Events(
+            event_log(settings, url, client),
+            PoisonStore(client, settings.namespace),
+            sealer(settings),
+        )
+    finally:
+        await close(client)
+
+
+def check_durability(settings: Settings, url: str) -> None:
+    """Raise StartupError where the store can't keep what is to be promised; not where it is away."""
+
+    async def check() -> None:
+        client = watch_client(url, _STORE_TIMEOUT_S)
+        try:
+            await event_log(settings, url, client).settle()
+        except StoreUnavailable:
+            return  # asked again with the first events
+        finally:
+            await close(client)
+
+    asyncio.run(check())
+
+
+@dataclass(slots=True)
+class StrategyNames:
+    """Names strategies by the marks that tags carry; blocks for the store now and then."""
+
+    shelves: Callable[[], Shelf]
+    clock: Clock
+    _names: dict[int, str] = field(default_factory=dict)
+    _asked_s: float = float("-inf")
+
+    def __call__(self, mark: int) -> str:
+        """Give the id, or the mark as text where no strategy of ours is known to have it."""
+        if mark not in self._names and self.clock.monotonic_s() - self._asked_s > _NAMES_S:
+            self._asked_s = self.clock.monotonic_s()
+            self._learn()
+        return self._names.get(mark) or marked(mark)
+
+    def _learn(self) -> None:
+        shelf = self.shelves()
+        release = shelf.releases.current()
+        if release is not None:
+            for strategy in strategies_of(shelf, release):
+                self._names[strategy_mark(strategy.strategy_id)] = strategy.strategy_id
+
+
+def nearline_app(settings: Settings, url: str) -> FastAPI:
+    """Build the ingest port's application, with the consumers running beside it."""
+    clock = SystemClock()
+    client = watch_client(url, _STORE_TIMEOUT_S, _CONNECTIONS)
+    log = event_log(settings, url, client)
+    poison = PoisonStore(client, settings.namespace)
+    lease = Lease(client, settings.namespace, WORK, clock)
+    progress = {name: Progress() for name in GROUPS}
+    source = Source(log, poison, functools.partial(sealer, settings), lease.is_mine)
+    telemetry = Telemetry.open(settings.run_dir, "nearline")
+    watch = Watch(log, poison, progress, telemetry, clock)
+
+    async def consuming() -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(watch.run())
+                groups = functools.partial(open_groups, settings, url, clock)
+                tasks.create_task(consume(lease, groups, source, progress))
+        except* Exception as errors:  # noqa: BLE001 - nobody expected it: the process ends, told, and is started anew
+            for error in errors.exceptions:
+                say("consumers_failed", clock, error=f"{type(error).__name__}: {error}")
+            signal.raise_signal(signal.SIGTERM)
+
+    async def health() -> Mapping[str, GroupHealth]:
+        return {
+            name: GroupHealth(state.unread, state.unacknowledged, state.lag_s, state.is_stuck)
+            for name, state in watch.states.items()
+        }
+
+    def tokens_trouble(message: str) -> None:
+        say("tokens_refused", clock, error=message)
+
+    rules = ReadingRules(0, _max_age_ms(settings), currency=settings.event_currency)
+    intake = Intake(log, sealer(settings), rules, clock, links(settings), telemetry.count_lines)
+    control = secret(settings, "control_token").decode()
+    tokens = TokenFile(settings.tokens_path, control, clock, tokens_trouble)
+    return ingest_app(intake, tokens, health, background=consuming)
+
+
+@contextmanager
+def open_groups(settings: Settings, url: str, clock: Clock) -> Iterator[Sequence[Group]]:
+    """Open what the groups write to, for as long as this process is the one that consumes."""
+    with ExitStack() as stack:
+        store = admin_client(url)
+        stack.callback(store.close)
+        keys = key_ring(settings)
+        archive_rules = replace(ARCHIVE_RULES, rest_s=settings.archive_every_s)
+        archive = stack.enter_context(EventArchive(settings.archive_folder))
+        rules = AttributionRules(late_ms=_max_age_ms(settings) + DAY_MS)
+        ledger = stack.enter_context(Ledger(ledger_path(settings)))
+        shelves = functools.cache(lambda: shelf(settings, url))
+        names = StrategyNames(shelves, clock)
+        facts = FactReader(keys, tag_codec(settings).read, names)
+        yield (
+            Group("fresh", FreshRecords(DeltaStore(store, settings.namespace), keys)),
+            Group("archive", archive, archive_rules),
+            Group("attribution", Attributing(ledger, facts, rules, clock)),
+        )
