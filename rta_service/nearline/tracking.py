@@ -30,6 +30,7 @@ from rta_service.domain.tracking import (
     MacroTable,
 )
 from rta_service.nearline.reading import ReadingRules, read_columns
+from rta_service.nearline.row import RefusedError
 
 MAX_QUERY_BYTES: Final = 8_192
 _MAX_PARAMETERS: Final = 64
@@ -134,7 +135,7 @@ class Links:
             return Rejection(min(missing), reason, LineRule.NOT_FILLED_IN)
         try:
             happening = read_columns(notice.columns(), rules)
-        except _UnreadableError as error:
+        except RefusedError as error:
             return error.rejection
         if isinstance(happening, Rejection):
             return notice.in_its_words(happening)
@@ -147,14 +148,6 @@ class Links:
         if tag is not None and tag.decided_ms > happening.ts_ms + rules.max_ahead_ms:
             return Rejection("tag", "was given after this happened", LineRule.BAD_TAG)
         return None
-
-
-class _UnreadableError(Exception):
-    """Carries a rejection out of the depth of reading."""
-
-    def __init__(self, field: str, rule: LineRule, reason: str) -> None:
-        super().__init__()
-        self.rejection = Rejection(field, reason, rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +192,10 @@ class _Notice:
         for name, unit in INSTANTS.items():
             if name in self.filled:
                 if not _DIGITS.fullmatch(self.filled[name]):
-                    raise _UnreadableError(name, LineRule.BAD_TS, "is no whole number")
+                    raise RefusedError(name, LineRule.BAD_TS, "is no whole number")
                 return int(self.filled[name]) * unit
         reason = "is needed, else a copy sent a day later could not be told"
-        raise _UnreadableError("ts_ms", LineRule.BAD_TS, reason)
+        raise RefusedError("ts_ms", LineRule.BAD_TS, reason)
 
     def _event_id(self, ts_ms: int) -> str:
         """Hash what names the notice, so that copies of it are one event.
@@ -226,7 +219,7 @@ class _Notice:
         for name, (micros, bought) in PRICES.items():
             if name in self.filled:
                 if not _PRICE.fullmatch(self.filled[name]):
-                    raise _UnreadableError(name, LineRule.BAD_MONEY, "is no price")
+                    raise RefusedError(name, LineRule.BAD_MONEY, "is no price")
                 cost = Decimal(self.filled[name]) * micros / bought
                 return int(cost.to_integral_value(ROUND_HALF_UP))
         return 0

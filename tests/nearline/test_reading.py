@@ -208,6 +208,7 @@ def test_money_becomes_whole_cents_of_what_was_paid_or_paid_back(
         ({"event": "conversion", "step": ""}, "step", "bad_step"),
         ({"step": "two words"}, "step", "bad_step"),
         ({"step": "x" * 65}, "step", "too_long"),
+        ({"step": 10**64}, "step", "bad_step"),
         ({"event": "cost_report", "cost_micros": 1}, "channel", "incomplete_report"),
         ({"event": "cost_report", "channel": "json"}, "cost_micros", "incomplete_report"),
         (
