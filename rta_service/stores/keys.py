@@ -23,6 +23,7 @@
                                   UTC day (counted from 1970); expires
 {<ns>}:e1:counts                  hash: how many events were `accepted`, how many a `duplicate`, ever
 {<ns>}:e1:touch                   counts rounds of making writes durable
+{<ns>}:e1:decisions               stream of recorded decisions, the newest so many
 {<ns>}:e1:poison                  stream of events that a group could not do: group, id, reason, body
 {<ns>}:e1:lease:<work>            who may do a work, such as `consume`; expires
 
