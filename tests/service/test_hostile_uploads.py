@@ -53,6 +53,8 @@ class Watch:
 
     service: Any
     played: list[Played] = field(default_factory=list)
+    asked_s: list[int] = field(default_factory=list)
+    """When each round was over: stages turn with time."""
     alive_s: list[float] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
 
@@ -74,6 +76,7 @@ class Watch:
         while not stop.is_set():
             requests = self.service.requests(ROUND, seed=len(self.played))
             self.played.append(self.service.ask(requests, RATE_PER_S))
+            self.asked_s.append(SystemClock().now_ms() // 1000)
 
     def _probe(self, stop: threading.Event) -> None:
         address = f"http://127.0.0.1:{self.service.settings.control_port}"
@@ -256,8 +259,8 @@ def test_hostile_uploads_under_load_are_refused_by_name_or_harmless(
         happened = {event["event"] for event in events(service)}
         checks = [
             check
-            for played in watch.played
-            for check in judge(played, service.oracle(), service.world.release.release_id)
+            for played, now_s in zip(watch.played, watch.asked_s, strict=True)
+            for check in judge(played, service.oracle(now_s), service.world.release.release_id)
         ]
 
     growth = {name: last[name].rss_kb / first[name].rss_kb - 1.0 for name in last}
