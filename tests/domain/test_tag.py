@@ -96,7 +96,10 @@ def test_any_other_text_is_none(text: str) -> None:
     assert OURS.read(text) is None
 
 
-@pytest.mark.parametrize("change", [str.upper, str.swapcase, lambda t: t[:-1], lambda t: t + "="])
+@pytest.mark.parametrize(
+    "change",
+    [str.upper, str.swapcase, lambda t: t[:-1], lambda t: t + "=", lambda t: t[:-1] + "="],
+)
 def test_a_tag_has_one_spelling(change: object) -> None:
     assert callable(change)
     assert OURS.read(change(OURS.write(EXAMPLE))) is None
