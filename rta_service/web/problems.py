@@ -106,7 +106,7 @@ def problem(error: Exception, path: str) -> Response:
         status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
         retry = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
         return _response(status, str(error), path, _members(error), retry)
-    detail = "an error that nobody expected; the log of the control process has it"
+    detail = "an error that nobody expected; the log of this process has it"
     return _response(500, detail, path, {}, {})
 
 

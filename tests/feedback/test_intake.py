@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from hypothesis import given, strategies as st
 
 from rta_service.domain.errors import StoreUnavailable
 from rta_service.domain.events import Event
@@ -30,6 +32,7 @@ SECRET = b"a secret of the tests"
 SEALER = Sealer(SECRET)
 LINKS = Links(LinkKeys([SECRET]), load_tables(), lambda _: None)
 RULES = ReadingRules(0, currency="CNY")
+_COUNTER = itertools.count()
 
 
 class StandingClock:
@@ -54,9 +57,9 @@ async def client(store_url: str) -> AsyncIterator[AsyncClient]:
 
 
 @pytest.fixture
-async def log(client: AsyncClient, request: pytest.FixtureRequest) -> EventLog:
+async def log(client: AsyncClient) -> EventLog:
     written = await make_durable_by(client, "touch", Durability(Mode.WRITTEN))
-    return EventLog(client, f"intake{abs(hash(request.node.name))}", written)
+    return EventLog(client, f"intake{next(_COUNTER)}", written)
 
 
 def an_intake(log: Any, **chosen: Any) -> Intake:
@@ -149,6 +152,38 @@ async def test_of_two_copies_in_a_batch_the_second_is_the_duplicate(
 
     assert fates(receipt) == [(1, "accepted"), (2, "duplicate"), (3, "duplicate")]
     assert len(await kept(log)) == 1
+
+
+BAD_LINES = (b"{", b"[]", b'{"event_id": 1}', a_line("bad", event="bought"), b"\xff" * 9)
+SENT = st.lists(st.lists(st.integers(0, 30) | st.sampled_from(BAD_LINES), max_size=12), max_size=8)
+
+
+@given(batches=SENT)
+async def test_however_often_and_in_whatever_batches_events_come_each_is_kept_once(
+    store_url: str, batches: list[list[int | bytes]]
+) -> None:
+    client = watch_client(store_url, 5.0)
+    written = await make_durable_by(client, "touch", Durability(Mode.WRITTEN))
+    log = EventLog(client, f"given{next(_COUNTER)}", written)
+    intake = an_intake(log)
+    bodies = [
+        b"\n".join(one if isinstance(one, bytes) else a_line(one) for one in batch)
+        for batch in batches
+    ]
+
+    receipts = await asyncio.gather(*(intake.take(body) for body in bodies + bodies[::-1]))
+    found = await kept(log)
+    await close(client)
+
+    good = {f"e{one}" for batch in batches for one in batch if isinstance(one, int)}
+    bad = sum(isinstance(one, bytes) for batch in batches for one in batch)
+    assert sorted(happening.event_id for happening in found) == sorted(good)
+    assert sum(receipt.accepted for receipt in receipts) == len(good)
+    assert sum(receipt.rejected for receipt in receipts) == 2 * bad
+    assert all(
+        [line.line for line in receipt.lines] == list(range(1, len(receipt.lines) + 1))
+        for receipt in receipts
+    )
 
 
 async def test_an_empty_batch_has_no_fates(intake: Intake) -> None:
