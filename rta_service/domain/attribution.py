@@ -221,7 +221,7 @@ class Oldest(NamedTuple):
     """Identities, by which copies are told."""
     touch_ms: int
     conversion_ms: int
-    """Refunds as well."""
+    refund_ms: int
     place_hour: int
 
 

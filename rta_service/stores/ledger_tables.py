@@ -313,7 +313,7 @@ class LedgerTables:
         run = self._connection.execute
         run("DELETE FROM event WHERE ts < ?", (oldest.event_ms,))
         run("DELETE FROM conversion WHERE ts < ?", (oldest.conversion_ms,))
-        run("DELETE FROM refund WHERE ts < ?", (oldest.conversion_ms,))
+        run("DELETE FROM refund WHERE ts < ?", (oldest.refund_ms,))
         swept: int = run("SELECT value FROM fact WHERE name = 'swept'").fetchone()[0]
         first = _FIRST + swept * (_KEYS // self._slices)
         last = first + _KEYS // self._slices - 1

@@ -22,7 +22,7 @@ from rta_service.stores.ledger import Ledger
 from rta_service.stores.ledger_tables import Places
 
 PLACE = Place(7, "json", "s1", "c1", "live", "r1")
-NOTHING_OLD = Oldest(0, 0, 0, 0)
+NOTHING_OLD = Oldest(0, 0, 0, 0, 0)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_what_no_longer_matters_is_forgotten_after_each_table_was_searched(path:
             tables.forget(NOTHING_OLD)
         for _ in range(2):
             with ledger.writing("1-2") as tables:
-                tables.forget(Oldest(200, 200, 200, 8))
+                tables.forget(Oldest(200, 200, 200, 200, 8))
 
     for table in ("event", "click", "named", "kin", "paid", "conversion", "refund", "place"):
         assert rows(path, f"SELECT * FROM {table}") == [], table  # noqa: S608 - the test's own names

@@ -203,12 +203,11 @@ class Account:
 def oldest(rules: AttributionRules, newest_ms: int) -> Oldest:
     """Say what can still matter to an event that comes as late as one may."""
     event_ms = newest_ms - rules.late_ms
-    looked_back_ms = event_ms - rules.skew_ms
+    touch_ms = event_ms - rules.skew_ms - rules.longest_ms
+    conversion_ms = event_ms - 2 * rules.skew_ms - max(rules.once_ms, rules.refund_ms)
+    refund_ms = conversion_ms - rules.skew_ms  # while a conversion is told, so is what it lost
     return Oldest(
-        event_ms,
-        looked_back_ms - rules.longest_ms,
-        looked_back_ms - rules.skew_ms - max(rules.once_ms, rules.refund_ms),
-        (newest_ms - rules.kept_ms) // HOUR_MS,
+        event_ms, touch_ms, conversion_ms, refund_ms, (newest_ms - rules.kept_ms) // HOUR_MS
     )
 
 
