@@ -74,7 +74,8 @@ class Settings(BaseSettings):
 
     model_keys: Path | None = None
     """File of the public keys whose signatures uploaded models may carry, a name and a key a line;
-    data_dir/secrets/model_keys if that is there. This folder's own key is always trusted."""
+    data_dir/secrets/model_keys if that is there. Read anew for each upload. This folder's own key is
+    always trusted."""
     allow_unsigned_models: bool = False
     """Whether models without a signature may be uploaded; their verdicts say so."""
     model_upload_mb: int = Field(default=300, ge=1, le=300)

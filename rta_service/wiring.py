@@ -32,6 +32,7 @@ from rta_service.platforms.registry import load_adapters
 from rta_service.releasing.autopilot_run import Autopilot, Rules
 from rta_service.releasing.background import Background, Pace
 from rta_service.releasing.desk import Desk
+from rta_service.releasing.fresh_rules import FreshRules
 from rta_service.releasing.herald import Herald
 from rta_service.releasing.loading import StoredReleases, all_warm, way_back
 from rta_service.releasing.rollouts import Rollouts
@@ -308,7 +309,10 @@ def control_service(settings: Settings, parts: Deciding, trials: TrialOffice) ->
     means = Means(parts.reader, key_ring(settings), parts.clock, tag_codec(settings))
     shelves = parts.shelves
     releases = Desk(shelves, parts.clock)
-    rules = upload_rules(settings)
+    rules = FreshRules(
+        functools.partial(upload_rules, settings),
+        lambda error: say("model_keys_refused", parts.clock, error=error),
+    )
 
     async def explain_request(request: AdRequest) -> dict[str, Any]:
         await parts.watcher.poll()

@@ -289,9 +289,13 @@ class Uploads:
     """What the control port may do with uploads; safe to share between threads."""
 
     def __init__(
-        self, shelf: Callable[[], Shelf], rules: UploadRules, clock: Clock, folder: Path
+        self,
+        shelf: Callable[[], Shelf],
+        rules: Callable[[], UploadRules],
+        clock: Clock,
+        folder: Path,
     ) -> None:
-        """Keep verdicts and what is being received in the models folder."""
+        """Keep verdicts and what is being received in the models folder; rules count as they stand."""
         self._shelf = shelf
         self._rules = rules
         self._clock = clock
@@ -301,7 +305,7 @@ class Uploads:
     @property
     def max_bytes(self) -> int:
         """The most bytes that an upload may have as it comes."""
-        return self._rules.limits.max_bytes + _TAR_OVERHEAD
+        return self._rules().limits.max_bytes + _TAR_OVERHEAD
 
     def receive(self) -> Received:
         """Begin to take an upload."""
@@ -317,7 +321,7 @@ class Uploads:
             raise InvalidInput(f"{name[:100]!r} is not a model's name", "name")
         facts = UploadFacts(by=who, at_ms=self._clock.now_ms(), name=name, why=why)
         with self._one:
-            return accept_upload(self._shelf(), received.finish(), facts, self._rules)
+            return accept_upload(self._shelf(), received.finish(), facts, self._rules())
 
     def verdicts(self, name: str, version: str) -> list[Verdict]:
         """Give all verdicts on a version, the newest first."""

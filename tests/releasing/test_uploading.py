@@ -91,7 +91,9 @@ def test_the_same_upload_again_is_known_and_judged_no_second_time(
     assert outcomes(again) == outcomes(accepted.verdict)
     assert steps == ["bundle", "manifest", "signature", "version", "verdict"]
     assert what_lies_in(shelf_with_v1) == before
-    uploads = Uploads(lambda: shelf_with_v1, rules, SystemClock(), shelf_with_v1.models_folder)
+    uploads = Uploads(
+        lambda: shelf_with_v1, lambda: rules, SystemClock(), shelf_with_v1.models_folder
+    )
     both = {verdict.upload_id for verdict in uploads.verdicts("register", "v1")}
     assert both == {accepted.verdict.upload_id, again.upload_id}
 
@@ -194,7 +196,7 @@ def test_an_unsound_models_faults_are_kept_with_its_verdict(
 ) -> None:
     verdict = accept(a_bundle(text=a_cycle(trained.text)))
 
-    kept = Uploads(lambda: shelf, rules, SystemClock(), shelf.models_folder)
+    kept = Uploads(lambda: shelf, lambda: rules, SystemClock(), shelf.models_folder)
     assert verdict.faults
     assert kept.verdicts("register", "v1") == [verdict]
     assert kept.verdicts("register", "../x") == []
@@ -369,7 +371,7 @@ def test_a_model_worse_than_the_live_one_on_the_same_rows_is_refused(
 def test_what_is_received_in_pieces_is_judged_like_a_folder(
     shelf: Shelf, a_bundle: MakeBundle, rules: UploadRules
 ) -> None:
-    uploads = Uploads(lambda: shelf, rules, SystemClock(), shelf.models_folder)
+    uploads = Uploads(lambda: shelf, lambda: rules, SystemClock(), shelf.models_folder)
     tar = io.BytesIO()
     pack(a_bundle(), tar)
 
@@ -391,7 +393,7 @@ def test_an_upload_beyond_the_limit_is_stopped_while_it_comes(
     shelf: Shelf, rules: UploadRules
 ) -> None:
     small = replace(rules, limits=BundleLimits(max_bytes=1_000))
-    uploads = Uploads(lambda: shelf, small, SystemClock(), shelf.models_folder)
+    uploads = Uploads(lambda: shelf, lambda: small, SystemClock(), shelf.models_folder)
 
     with uploads.receive() as received, pytest.raises(InvalidInput, match="is larger than 65,000"):
         received.write(bytes(65_001))
@@ -400,7 +402,7 @@ def test_an_upload_beyond_the_limit_is_stopped_while_it_comes(
 
 
 def test_a_name_that_is_none_is_not_taken(shelf: Shelf, rules: UploadRules) -> None:
-    uploads = Uploads(lambda: shelf, rules, SystemClock(), shelf.models_folder)
+    uploads = Uploads(lambda: shelf, lambda: rules, SystemClock(), shelf.models_folder)
 
     with uploads.receive() as received, pytest.raises(InvalidInput, match="is not a model's name"):
         uploads.accept(received, "../x", "me", "")
