@@ -159,7 +159,7 @@ class _Port:
         if fate.fate is Fate.REJECTED:
             status = _STATUS.get(LineRule(fate.rule), 400)
             more = {"field": fate.field, "rule": fate.rule}
-            raise Refusal(status, f"{fate.field} {fate.reason}", more)
+            raise Refusal(status, f"{fate.field}: {fate.reason}", more)
         return Response(msgspec.json.encode({"fate": fate.fate}), 200, _UNCACHED, _JSON)
 
     async def readyz(self) -> Response:

@@ -317,7 +317,7 @@ async def test_a_notice_that_does_not_count_is_refused_with_its_fault(
 
     response = await anyone.get("/track/json/ad_click")
 
-    assert refused(response, status) == "ts_ms is wrong"
+    assert refused(response, status) == "ts_ms: is wrong"
     assert (response.json()["field"], response.json()["rule"]) == ("ts_ms", rule.value)
 
 
