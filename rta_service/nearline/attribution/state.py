@@ -37,6 +37,8 @@ class Account:
         self._changes = Changes()
         self._conversions: dict[Identity, None] = {}
         """To be settled."""
+        self._named_times: dict[int, tuple[int, int]] = {}
+        """From when to when each name's new touches are."""
         self._refunds: dict[Identity, Refund] = {}
 
     def apply(self, facts: Sequence[Fact], now_ms: int) -> Applied:
@@ -50,6 +52,7 @@ class Account:
         fresh, late = self._write_down(facts, not_late_ms)
         for fact in fresh:
             self._mark(fact)
+        self._mark_named()
         for identity in self._conversions:
             self._settle(identity)
         for refund in self._refunds.values():
@@ -102,7 +105,15 @@ class Account:
                 found = self._tables.after_click(person, (touch.ts_ms, touch.key), until_ms)
                 self._conversions.update(dict.fromkeys(found))
         for name in touch.names:
-            found = self._tables.sharing(name, touch.ts_ms - self._rules.skew_ms, until_ms)
+            since_ms, until_ms = self._named_times.get(name, (touch.ts_ms, touch.ts_ms))
+            self._named_times[name] = min(since_ms, touch.ts_ms), max(until_ms, touch.ts_ms)
+
+    def _mark_named(self) -> None:
+        """Mark the conversions of all names at once: some sender may give one to every event."""
+        for name, (since_ms, until_ms) in self._named_times.items():
+            found = self._tables.sharing(
+                name, since_ms - self._rules.skew_ms, until_ms + self._rules.longest_ms
+            )
             self._conversions.update(dict.fromkeys(found))
 
     def _mark_conversion(self, conversion: Conversion) -> None:
