@@ -155,7 +155,10 @@ class _Port:
     async def track(self, platform: str, event: str, request: Request) -> Response:
         """Take a platform's notice of an exposure, a click or a win by its signed link."""
         with self._room(_NOTICE_BYTES):
-            fate = await self._intake.notice(platform, event, request.scope["query_string"])
+            try:
+                fate = await self._intake.notice(platform, event, request.scope["query_string"])
+            except StoreUnavailable:  # what it says of our store is nothing for the public
+                raise Refusal(503, "can't be kept now; send it again", retry_s=1) from None
         if fate.fate is Fate.REJECTED:
             status = _STATUS.get(LineRule(fate.rule), 400)
             more = {"field": fate.field, "rule": fate.rule}
