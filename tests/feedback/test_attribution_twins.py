@@ -197,7 +197,7 @@ def test_what_is_forgotten_could_not_matter_any_more(facts: list[Fact], delivery
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(facts_of(instants), deliveries)
 def test_the_order_of_events_changes_nothing_at_length(
     facts: list[Fact], delivery: Delivery
@@ -206,7 +206,7 @@ def test_the_order_of_events_changes_nothing_at_length(
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(facts_of(long_instants), deliveries)
 def test_what_is_forgotten_could_not_matter_at_length(
     facts: list[Fact], delivery: Delivery
