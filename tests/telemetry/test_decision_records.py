@@ -1,6 +1,8 @@
 """Recording decisions: which are drawn, what is kept of them, and that requests never feel it."""
 
+import asyncio
 import hashlib
+import random
 import threading
 import time
 from collections import Counter
@@ -407,6 +409,33 @@ async def test_what_waits_at_the_end_of_a_store_that_is_away_is_counted(a_worker
     worker.recorder.close()
 
     assert worker.counting.fates["store_away"] == 700
+
+
+async def test_whatever_a_store_does_every_record_has_one_fate(a_worker: Any) -> None:
+    chance = random.Random(7)
+
+    class Moody(FakeSink):
+        def append(self, records: Sequence[DecisionRecord]) -> None:
+            if chance.random() < 0.1:
+                raise chance.choice([StoreUnavailable("gone"), RuntimeError("odd")])
+            super().append(records)
+
+    worker = a_worker(sink=Moody(), most_waiting=150)
+    live = a_live(a_strategy(record_rate=1.0), a_strategy("half", record_rate=0.5))
+    drawn = 0
+    for start in range(1, 2_001, 100):
+        outcome = await worker.decide_people(live, range(start, start + 100))
+        drawn += sum(len(d.strategies) for d in outcome.decisions)
+        await asyncio.sleep(0.01)
+
+    kept = worker.records()
+    never = a_live(a_strategy("half", record_rate=0.5))
+    halves = a_worker()
+    await halves.decide_people(never, range(1, 2_001))
+    unchosen = 2_000 - len(halves.records())
+    assert drawn == 4_000
+    assert worker.counting.fates["kept"] == len(kept) > 0
+    assert worker.counting.fates.total() == drawn - unchosen
 
 
 async def test_a_decision_that_can_not_be_recorded_costs_itself(a_worker: Any) -> None:
