@@ -23,6 +23,9 @@ from rta_service.domain.clock import SystemClock
 from rta_service.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from rta_service.demo.feedback import Sent
+    from rta_service.demo.play import Played
+    from rta_service.domain.attribution import Cell
     from rta_service.simulation.traffic import SimulatedRequest
 
 _STOP_ASKING_S: Final = 3.0
@@ -92,7 +95,7 @@ def _run(
     as_json: bool,
     stays: bool,
 ) -> tuple[bool, "list[SimulatedRequest]"]:
-    from rta_service.demo import judging, play, report, world
+    from rta_service.demo import feedback, judging, play, report, world
     from rta_service.simulation.traffic import TrafficOptions, simulate_traffic
     from rta_service.telemetry import read_all
 
@@ -108,15 +111,43 @@ def _run(
         traffic = TrafficOptions(requests=size.requests, seed=size.seed)
         asked = list(simulate_traffic(made.truth, traffic))
         played = play.play(asked, settings.port, size.rate_per_s, bars)
+        sent, found = _play_back(played, settings, size.seed, bars)
     oracle = judging.Oracle(made.snapshot, wiring.key_ring(settings), now_ms() // 1000)
     checks = judging.judge(played, oracle, made.release.release_id)
+    checks += feedback.checks_of(sent, found)
     totals = read_all(settings.run_dir)
     document = report.document_of(made, played, oracle, totals, checks)
+    document["came_back"] = feedback.document_of(sent, found)
     token = wiring.secret(settings, "control_token").decode()
     # what nothing answers any more is not worth printing
     curls = report.curl_lines(settings, played, token) if stays or as_json else []
     _print(document, curls, as_json=as_json)
     return bool(document["passed"]), asked
+
+
+def _play_back(
+    played: "Played", settings: Settings, seed: int, bars: Progress
+) -> "tuple[Sent, list[Cell]]":
+    """Tell the service what became of its answers, and wait until it has counted that."""
+    from rta_service import wiring_events
+    from rta_service.demo import feedback
+    from rta_service.feedback.attributing import cells
+    from rta_service.feedback.sending import Port
+    from rta_service.stores.ledger import Ledger
+
+    step = bars.add_task("playing back clicks and conversions", total=1)
+    token = wiring.secret(settings, "control_token").decode()
+    port = Port(f"http://127.0.0.1:{settings.ingest_port}", token)
+    told_ms = now_ms()
+    sent = feedback.play_back(played, port, wiring_events.links(settings), told_ms, seed)
+
+    def read_cells(since_ms: int, until_ms: int) -> "list[Cell]":
+        with Ledger(wiring_events.ledger_path(settings), is_reader=True) as ledger:
+            return cells(ledger, since_ms, until_ms)
+
+    found = feedback.settled(sent, read_cells, told_ms)
+    bars.update(step, advance=1)
+    return sent, found
 
 
 def _print(document: dict[str, Any], curls: list[str], *, as_json: bool) -> None:

@@ -38,6 +38,8 @@ class Answer(msgspec.Struct, frozen=True):
     strategies: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     release: str = ""
+    tags: tuple[str, ...] = ()
+    """Of the strategies, in their order."""
 
 
 def encode_tencent(request: SimulatedRequest) -> bytes:
@@ -87,6 +89,7 @@ def read_json(status: int, body: bytes, request_id: str | None = None) -> Answer
         tuple(s.strategy_id for s in yes),
         tuple(s.bid.value for s in yes if s.bid and s.bid.kind is BidKind.WEIGHT),
         answer.versions.release,
+        tuple(s.tag for s in yes),
     )
 
 
@@ -102,6 +105,7 @@ class _JsonStrategy(msgspec.Struct):
     reason: str
     bid: _JsonBid | None
     pcvr: dict[Literal["register", "trade"], float] | None
+    tag: str = ""
 
 
 class _JsonAnswer(msgspec.Struct):
@@ -155,7 +159,9 @@ def read_tencent(status: int, body: bytes, request_id: str | None = None) -> Ans
         "a weight that is ignored": any(not 0.2 <= w <= 5.0 for w in map(_float32, weights)),  # noqa: PLR2004 - Tencent's bounds
     }
     fault = next((fault for fault, found in faults.items() if found), "")
-    return fault or Answer(answer.code == 0, "", tuple(accepted), tuple(weights))
+    own = {target.out_target_id: target.dsp_tag_str for target in answer.target_infos}
+    tags = tuple(own.get(target_id, "") or answer.dsp_tag_str for target_id in accepted)
+    return fault or Answer(answer.code == 0, "", tuple(accepted), tuple(weights), tags=tags)
 
 
 def _float32(value: float) -> float:

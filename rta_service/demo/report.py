@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from rta_service.config import Settings
 from rta_service.demo.judging import Check, Oracle, sleeping_shares
@@ -103,11 +103,22 @@ def show(document: Json, console: Console) -> None:
             decisions.add_row(label, word, f"{count:,}", f"{count / total:.1%}")
     console.print(decisions)
     _show_figures(document, console)
+    _show_what_came_back(document["came_back"], console)
     checks = Table("self-check", "", "found")
     for check in document["checks"]:
         mark = "[green]held[/]" if check["held"] else "[red]FAILED[/]"
         checks.add_row(check["check"], mark, check["found"])
     console.print(checks)
+
+
+def _show_what_came_back(came_back: Json, console: Console) -> None:
+    events = came_back["events"]
+    title = "what came back: " + ", ".join(f"{count:,} {fate}" for fate, count in events.items())
+    rows = came_back["strategies"]
+    table = Table(Column("strategy", no_wrap=True), *next(iter(rows.values()), {}), title=title)
+    for name, row in sorted(rows.items()):
+        table.add_row(name, *(f"{value:,.5g}" for value in row.values()))
+    console.print(table)
 
 
 def _show_figures(document: Json, console: Console) -> None:
