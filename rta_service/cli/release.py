@@ -81,7 +81,7 @@ def _details(release: Release) -> dict[str, str]:
     trials = {
         "canary": _named(canary.models) + share if canary else "",
         "shadow": _named(release.shadow),
-        "previous": _named(release.previous),
+        "previous": _named(release.previous, release.rolled_back),
     }
     return {
         "snapshot": release.snapshot_id,
@@ -92,8 +92,11 @@ def _details(release: Release) -> dict[str, str]:
     }
 
 
-def _named(refs: Sequence[ModelRef]) -> str:
-    return ", ".join(f"{ref.name} {ref.version}" for ref in refs)
+def _named(refs: Sequence[ModelRef], rolled_back: Sequence[ModelRef] = ()) -> str:
+    marks = (" (rolled back)" if ref in rolled_back else "" for ref in refs)
+    return ", ".join(
+        f"{ref.name} {ref.version}{mark}" for ref, mark in zip(refs, marks, strict=True)
+    )
 
 
 def print_json(document: Any) -> None:

@@ -79,6 +79,8 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Models that score a sample of the traffic off the request's way and decide nothing."""
     previous: tuple[ModelRef, ...] = ()
     """What the live models of these names replaced: kept warm in every worker for the way back."""
+    rolled_back: tuple[ModelRef, ...] = ()
+    """Those of `previous` that were taken back: nobody goes back to them by a rollback."""
     schema: int = SCHEMA
 
 

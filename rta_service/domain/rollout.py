@@ -113,10 +113,12 @@ def to_live(release: Release, refs: Sequence[ModelRef], *, skip: bool = False) -
     chosen = {ref.name: ref for ref in refs}
     replaced = [ref for ref in release.models if chosen.get(ref.name, ref) != ref]
     ends = set(running) & set(refs)
+    previous = _laid_over(_without(release.previous, refs), replaced)
     return msgspec.structs.replace(
         release,
         models=_laid_over(release.models, refs),
-        previous=_laid_over(_without(release.previous, refs), replaced),
+        previous=previous,
+        rolled_back=_among(previous, release.rolled_back),
         shadow=_without(release.shadow, refs),
         canary=None if ends else release.canary,
     )
@@ -134,14 +136,25 @@ def stop(release: Release) -> Release:
 def roll_back(release: Release) -> Release:
     """End a running canary; without one, let the previous versions decide again.
 
-    Rolling back twice returns to where one began. Raises InvalidInput when there is nothing to
-    go back to.
+    What was itself rolled back is left alone: doing it twice is no way to a bad model. Raises
+    InvalidInput when there is nothing (else) to go back to.
     """
     if release.canary is not None:
         return msgspec.structs.replace(release, canary=None)
     if not release.previous:
         raise InvalidInput("no live model has a previous version to go back to", "rollback")
-    return to_live(release, release.previous, skip=True)
+    chosen = _without(release.previous, release.rolled_back)
+    if not chosen:
+        names = ", ".join(_named(ref) for ref in release.previous)
+        words = " ".join(f"{ref.name}@{ref.version}" for ref in release.previous)
+        raise InvalidInput(
+            f"the previous version was itself rolled back ({names}); to let it decide again on "
+            f"purpose: rta models live {words} --skip (over HTTP: action live with skip)",
+            "rollback",
+        )
+    back = to_live(release, chosen, skip=True)
+    taken_back = (*back.rolled_back, *_without(release.models, back.models))
+    return msgspec.structs.replace(back, rolled_back=_among(back.previous, taken_back))
 
 
 def canary_arm(release: Release) -> Release | None:
@@ -169,10 +182,12 @@ def exchange(release: Release, refs: Sequence[ModelRef]) -> Release:
         lost = {ref.name for ref in running.models} - names
         running = None if lost or set(running.models) & set(refs) else running
     replaced = [ref for ref in release.models if ref not in refs]
+    previous = _laid_over(_without(release.previous, refs), replaced)
     return msgspec.structs.replace(
         release,
         models=_laid_over((), refs),
-        previous=_laid_over(_without(release.previous, refs), replaced),
+        previous=previous,
+        rolled_back=_among(previous, release.rolled_back),
         shadow=_without(release.shadow, refs),
         canary=running,
     )
@@ -182,17 +197,21 @@ def return_to(current: Release, before: Release) -> Release:
     """Give an earlier release's content to decide again; what it replaces becomes `previous`.
 
     A canary of then runs again only if its models are the canary now: one that ended has its
-    reasons. Shadows stay as they are now.
+    reasons. Shadows stay as they are now. What is replaced counts as rolled back, unless it was
+    already then what one could go back to.
     """
     then = set(before.canary.models) if before.canary else set()
     now = set(current.canary.models) if current.canary else set()
     replaced = [ref for ref in current.models if ref not in before.models]
     deciding = {*before.models, *(then if then == now else ())}
+    previous = _laid_over(_without(before.previous, before.models), replaced)
+    taken_back = (*before.rolled_back, *_without(replaced, before.previous))
     return msgspec.structs.replace(
         before,
         canary=before.canary if then == now else None,
         shadow=_without(current.shadow, deciding),
-        previous=_laid_over(_without(before.previous, before.models), replaced),
+        previous=previous,
+        rolled_back=_among(previous, taken_back),
     )
 
 
@@ -201,7 +220,10 @@ def to_archive(release: Release, refs: Sequence[ModelRef]) -> Release:
     for ref in refs:
         if ref not in release.previous:
             raise InvalidInput("is not a previous version; only those are archived", _named(ref))
-    return msgspec.structs.replace(release, previous=_without(release.previous, refs))
+    previous = _without(release.previous, refs)
+    return msgspec.structs.replace(
+        release, previous=previous, rolled_back=_among(previous, release.rolled_back)
+    )
 
 
 def all_refs(release: Release) -> tuple[ModelRef, ...]:
@@ -219,6 +241,11 @@ def _laid_over(base: Iterable[ModelRef], new: Iterable[ModelRef]) -> tuple[Model
 def _without(base: Iterable[ModelRef], gone: Iterable[ModelRef]) -> tuple[ModelRef, ...]:
     leaving = set(gone)
     return tuple(ref for ref in base if ref not in leaving)
+
+
+def _among(base: Iterable[ModelRef], some: Iterable[ModelRef]) -> tuple[ModelRef, ...]:
+    kept = set(some)
+    return tuple(ref for ref in base if ref in kept)
 
 
 def _check_one_each(refs: Sequence[ModelRef]) -> None:

@@ -81,11 +81,13 @@ def test_a_version_goes_to_shadow_canary_and_all_people_and_back(
     live = rta("live")
     back = rta("rollback", "--why", "worse")
     entries = rta("log", "--count", 5, "--json")["entries"]
+    with pytest.raises(InvalidInput, match="rta models live trade@v-next --skip"):
+        rta("rollback")
 
     assert canary["canary"]["share_millionths"] == 10_000
     assert "canary     trade v-next for 25 % of people" in shown
     assert f"previous   trade {first}" in live
-    assert "previous   trade v-next" in back
+    assert "previous   trade v-next (rolled back)" in back
     assert _phases(rta) == {first: "live", "v-next": "previous"}
     said = ["worse", "by hand: rta models live", "by hand: rta models canary"]
     assert [entry["why"] for entry in entries[:3]] == said

@@ -30,8 +30,46 @@ def test_a_version_goes_all_the_way_and_is_gone_back_from() -> None:
     assert canary.shadow == ()
     assert live.models == (NEW, TRADE)
     assert (live.previous, live.canary) == ((REGISTER,), None)
-    assert (back.models, back.previous) == (FIRST.models, (NEW,))
-    assert rollout.roll_back(back).models == live.models
+    assert (back.models, back.previous, back.rolled_back) == (FIRST.models, (NEW,), (NEW,))
+
+
+def test_what_was_rolled_back_is_not_gone_back_to_by_doing_it_twice() -> None:
+    back = rollout.roll_back(rollout.to_live(FIRST, [NEW], skip=True))
+
+    with pytest.raises(InvalidInput, match="rta models live register@v2 --skip"):
+        rollout.roll_back(back)
+
+    on_purpose = rollout.to_live(back, [NEW], skip=True)
+    assert (on_purpose.previous, on_purpose.rolled_back) == ((REGISTER,), ())
+    assert rollout.roll_back(on_purpose).models == FIRST.models
+
+
+def test_a_rollback_leaves_alone_what_was_rolled_back_of_another_name() -> None:
+    back = rollout.roll_back(rollout.to_live(FIRST, [NEW], skip=True))
+    trade = rollout.to_live(back, [ref("trade", 2)], skip=True)
+
+    again = rollout.roll_back(trade)
+
+    assert again.models == FIRST.models
+    assert set(again.rolled_back) == {NEW, ref("trade", 2)}
+
+
+def test_a_rollback_of_the_whole_release_counts_as_one_of_its_models() -> None:
+    live = rollout.to_live(FIRST, [NEW], skip=True)
+
+    back = rollout.return_to(live, FIRST)
+    forth = rollout.return_to(back, live)
+
+    assert (back.previous, back.rolled_back) == ((NEW,), (NEW,))
+    assert (forth.previous, forth.rolled_back) == ((REGISTER,), ())
+    assert rollout.roll_back(forth).models == FIRST.models
+
+
+def test_a_version_that_is_let_go_of_is_no_longer_one_that_was_rolled_back() -> None:
+    back = rollout.roll_back(rollout.to_live(FIRST, [NEW], skip=True))
+
+    assert rollout.to_archive(back, [NEW]).rolled_back == ()
+    assert rollout.exchange(back, [NEW, TRADE]).rolled_back == ()
 
 
 def test_a_rollback_ends_a_canary_before_anything_else() -> None:
@@ -175,8 +213,8 @@ class Rollouts(RuleBasedStateMachine):
         before = self.release
         self.attempt(lambda: rollout.roll_back(self.release))
         if before.canary is None and self.release != before:
-            again = rollout.roll_back(self.release)
-            assert (again.models, set(again.previous)) == (before.models, set(before.previous))
+            with pytest.raises(InvalidInput, match="was itself rolled back"):
+                rollout.roll_back(self.release)
 
     def attempt(self, step: object) -> None:
         assert callable(step)
@@ -194,6 +232,7 @@ class Rollouts(RuleBasedStateMachine):
         assert len(refs) == len(set(refs)), refs
         # what could be gone back to may be tried again meanwhile
         assert not set(release.previous) & set(release.models)
+        assert set(release.rolled_back) <= set(release.previous)
         assert set(rollout.all_refs(release)) == {*refs, *release.previous}
         for group in groups:
             assert len({one.name for one in group}) == len(group)

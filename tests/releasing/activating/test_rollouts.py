@@ -124,8 +124,11 @@ def test_a_rollback_brings_the_previous_version_back_and_keeps_the_other_warm(
     assert stage.old in back.models
     assert back.previous == (stage.new,)
     assert back.mean_values == pytest.approx(stage.first.mean_values)
-    again = _released(rollouts.act(Command(Action.ROLLBACK), ANN))
-    assert stage.new in again.models
+    assert back.rolled_back == (stage.new,)
+    with pytest.raises(InvalidInput, match="rta models live trade@v2 --skip"):
+        rollouts.act(Command(Action.ROLLBACK), ANN)
+    on_purpose = _released(rollouts.act(Command(Action.LIVE, V2, skip=True, why="sure"), CHIEF))
+    assert stage.new in on_purpose.models
 
 
 def test_a_stopped_canary_leaves_the_live_models_alone(rollouts: Rollouts, stage: Any) -> None:
