@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
+from starlette.routing import Route
 
 from rta_service import __version__
 from rta_service.domain.access import Role
@@ -35,6 +36,9 @@ _DESCRIPTION: Final = """\
 Send events to `POST /v1/events`, one JSON object a line, with `Authorization: Bearer <token>` of
 the role sender (`rta tokens add NAME --role sender`). The answer holds each line's fate; accepted
 lines and duplicates are durable. After 503, 408 or no answer send the same batch again.
+
+Platforms tell of exposures, clicks and wins by `GET /track/<platform>/<event>`, under a signed link
+that `rta events link` prints.
 """
 
 
@@ -108,7 +112,7 @@ def ingest_app(
     problems.install(app)
     port = _Port(intake, tokens, limits or IngestLimits(), health)
     app.post("/v1/events", openapi_extra=_EVENTS_BODY, responses=problems.ANSWERS)(port.events)
-    app.get("/track/{platform}/{event}", responses=problems.ANSWERS)(port.track)
+    app.router.routes.append(_only_get("/track/{platform}/{event}", port.track))
     app.get("/readyz")(port.readyz)
 
     @app.get("/livez")
@@ -152,8 +156,9 @@ class _Port:
             receipt = await self._intake.take(body)
         return Response(msgspec.json.encode(receipt), media_type=_JSON)
 
-    async def track(self, platform: str, event: str, request: Request) -> Response:
+    async def track(self, request: Request) -> Response:
         """Take a platform's notice of an exposure, a click or a win by its signed link."""
+        platform, event = request.path_params["platform"], request.path_params["event"]
         with self._room(_NOTICE_BYTES):
             try:
                 fate = await self._intake.notice(platform, event, request.scope["query_string"])
@@ -192,6 +197,13 @@ class _Port:
     def _check_lines(self, body: bytes) -> None:
         if body.count(b"\n") > self._limits.max_lines:
             raise Refusal(413, f"the body has more than {self._limits.max_lines:,} lines")
+
+
+def _only_get(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+    """Make a plain route: FastAPI would read the query a second time, for 0.2 ms a notice."""
+    route = Route(path, endpoint, methods=["GET"])
+    route.methods = {"GET"}  # HEAD comes with it, and a preview of a link is no click
+    return route
 
 
 def _declared(request: Request, limit: int) -> int:

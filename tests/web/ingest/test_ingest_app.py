@@ -186,7 +186,10 @@ def test_these_are_all_routes(app: Any) -> None:
     paths = app.openapi()["paths"]
 
     found = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    found.add(("GET", "/track/{platform}/{event}"))  # a plain route, faster and in no pages
     assert found == OPEN | SENDING
+    pages = {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/static-offline-docs"}
+    assert {route.path for route in app.routes} - pages == {path for _, path in OPEN | SENDING}
 
 
 async def test_no_other_method_opens_anything(sender: httpx.AsyncClient, desk: FakeDesk) -> None:
