@@ -11,7 +11,7 @@ from rta_service.domain.happening import Happening, LineRule, Rejection
 from rta_service.domain.tag import Tag, TagCodec
 from rta_service.domain.tracking import FILLED, SIGNED, MacroTable
 from rta_service.nearline.reading import ReadingRules
-from rta_service.nearline.tracking import LinkKeys, Links
+from rta_service.nearline.tracking import LinkKeys, Links, _parameters
 
 NOW_MS = 1_790_000_000_000
 NOW_S = NOW_MS // 1000
@@ -278,6 +278,17 @@ def test_a_query_need_not_be_ascii() -> None:
     rejection = LINKS.read("tencent", "ad_click", b"\xff\xfe", RULES)
 
     assert isinstance(rejection, Rejection)
+
+
+@given(st.lists(st.sampled_from(["tag", "os", "x", "=", "&", "+", "%41", "%", "%E4", "é", ""])))
+def test_a_query_is_read_as_the_library_reads_it(pieces: list[str]) -> None:
+    query = "".join(pieces)
+    found = _parameters(query.encode())
+
+    if isinstance(found, Rejection):
+        return
+    pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
+    assert found == {name: value for name, value in pairs if name in ("tag", "os")}
 
 
 @given(query=st.binary(max_size=300))
