@@ -15,6 +15,7 @@ import numpy as np
 from rta_service.domain.errors import InvalidInput, ModelRefused
 from rta_service.domain.release import ModelRef
 from rta_service.features import matrix
+from rta_service.releasing.registry import manifest_of
 from rta_service.releasing.shelf import Shelf
 from rta_service.releasing.verdicts import Verdict, is_plain, read_verdicts
 from rta_service.scoring.bundle import (
@@ -214,15 +215,23 @@ def _version(trial: Trial) -> list[Gate]:
     if entry is None:
         return [Gate("version", "passed", note="new")]
     if entry.manifest_sha256 != trial.manifest_sha256:
-        raise InvalidInput(
-            "exists with another content; versions are never changed: train under a new version",
-            f"{manifest.name} {manifest.version}",
-        )
+        kept = manifest_of(folder, entry)
+        if _content(kept) != _content(manifest):
+            raise InvalidInput(
+                "exists with another content; versions are never changed: train under a new version",
+                f"{manifest.name} {manifest.version}",
+            )
+        trial.manifest = kept
     for verdict in read_verdicts(folder, manifest.name, manifest.version):
         if verdict.accepted and verdict.ref == entry.ref:
             trial.known, trial.ref = verdict, entry.ref
             return [Gate("version", "passed", note=f"known since verdict {verdict.upload_id}")]
     return [Gate("version", "passed", note="known, but never judged here")]
+
+
+def _content(manifest: ModelManifest) -> ModelManifest:
+    """Leave out when it was written: the same training run again gives the same version."""
+    return msgspec.structs.replace(manifest, created_at_ms=0)
 
 
 def _structure(trial: Trial) -> list[Gate]:

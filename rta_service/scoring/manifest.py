@@ -68,6 +68,7 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int
     lightgbm_version: str
     created_at_ms: int
+    """When the manifest was written; no part of the version's content."""
     prefer: Literal["head", "ratio"] = "head"
     """For trade given register: whether this head or the ratio of the click heads was better."""
     contexts: tuple[tuple[int, int, int, float], ...] = ()

@@ -98,6 +98,22 @@ def test_the_same_upload_again_is_known_and_judged_no_second_time(
     assert both == {accepted.verdict.upload_id, again.upload_id}
 
 
+def test_the_same_training_run_again_is_known_though_it_was_written_later(
+    shelf_with_v1: Shelf, accept: Accept, a_bundle: MakeBundle, accepted: Any
+) -> None:
+    before = what_lies_in(shelf_with_v1)
+    later = {"manifest": {"created_at_ms": 1_717_999_999_000}}
+
+    again = accept(a_bundle(**later))
+    for verdict in (shelf_with_v1.models_folder / "verdicts" / "register").iterdir():
+        verdict.unlink()
+    judged_again = accept(a_bundle(**later))
+
+    assert (again.accepted, again.reason, again.ref) == (True, "known", accepted.verdict.ref)
+    assert (judged_again.reason, judged_again.ref) == ("known", accepted.verdict.ref)
+    assert what_lies_in(shelf_with_v1) == before
+
+
 def test_a_version_never_changes_its_content(
     shelf_with_v1: Shelf, accept: Accept, a_bundle: MakeBundle, accepted: Any, trained_anew: Any
 ) -> None:

@@ -17,7 +17,7 @@ from rta_service.offline.training.card_page import write_page
 from rta_service.offline.training.dataset import HeadRows
 from rta_service.offline.training.head_training import Fitted
 from rta_service.offline.training.model_card import write_card
-from rta_service.scoring.bundle import CARD_PAGE, EVALUATION, GOLDEN
+from rta_service.scoring.bundle import CARD_PAGE, EVALUATION, GOLDEN, SIGNATURE
 from rta_service.scoring.evaluation_file import write_evaluation
 from rta_service.scoring.forest_text import parse_forest
 from rta_service.scoring.golden import make_golden, write_golden
@@ -46,7 +46,8 @@ def write_bundle(out: Path, bundle: Bundle, now_ms: int) -> ModelManifest:
     manifest = _manifest(bundle, text, now_ms)
     path = model_path(out, manifest.ref)
     path.mkdir(parents=True, exist_ok=True)
-    (path / MANIFEST).unlink(missing_ok=True)
+    for stale in (MANIFEST, SIGNATURE):  # a signature is of the manifest of before
+        (path / stale).unlink(missing_ok=True)
     rows = bundle.fitted.rows
     forest = parse_forest(text, str(path / MODEL))
     write_golden(path / GOLDEN, make_golden(rows.matrix, forest, bundle.fitted.calibration))
