@@ -74,8 +74,8 @@ class IngestLimits:
 
     max_body_bytes: int = 8_000_000
     max_lines: int = 10_000
-    max_in_flight_bytes: int = 64_000_000
-    """Of all requests together; beyond it they are to come again."""
+    max_in_flight_bytes: int = 32_000_000
+    """Of all requests together, some seconds of work; beyond it they are to come again."""
 
 
 async def _nothing() -> None:

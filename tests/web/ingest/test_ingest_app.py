@@ -353,6 +353,29 @@ async def test_a_port_that_does_not_know_its_health_is_not_ready(
     assert response.json()["reason"] in ("the store is away", "no answer within 2 s")
 
 
+async def test_the_background_runs_from_start_to_stop(
+    desk: FakeDesk, health: FakeHealth, tokens_path: Path
+) -> None:
+    told: list[str] = []
+    started = asyncio.Event()
+
+    async def background() -> None:
+        told.append("begins")
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("ends")
+
+    doors = TokenFile(tokens_path, "the-control-token-of-the-tests", StandingClock(), print)
+    app = ingest_app(desk, doors, health, background=background)
+    async with app.router.lifespan_context(app):
+        await started.wait()
+        assert told == ["begins"]
+
+    assert told == ["begins", "ends"]
+
+
 async def test_liveness_asks_nobody(anyone: httpx.AsyncClient, health: FakeHealth) -> None:
     health.error = StoreUnavailable("away")
 
