@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Final
 
 from rta_service.domain.errors import DegradedError, StoreUnavailable
@@ -29,30 +29,36 @@ async def consume(
     `source.is_mine` is the lease's own. Whatever is raised here but a cancellation is a bug: the
     process should end, so that another one goes on.
     """
-    async with asyncio.TaskGroup() as tasks:
-        holding = tasks.create_task(_hold(lease))
-        try:
-            while True:
-                if lease.is_mine():
-                    await _serve(open_groups, source, progress)
-                else:
-                    await asyncio.sleep(_WAIT_S)
-        finally:
-            holding.cancel()
-            await lease.give_back()
+    is_over = asyncio.Event()
+    holding = asyncio.create_task(_hold(lease, is_over))
+    try:
+        while not holding.done():
+            if lease.is_mine():
+                await _serve(lease, open_groups, source, progress)
+            else:
+                await asyncio.sleep(_WAIT_S)
+        holding.result()
+    finally:
+        is_over.set()
+        await asyncio.wait([holding])
+        await lease.give_back()
 
 
-async def _hold(lease: Lease) -> None:
-    """Take the lease, or live on, for ever."""
-    while True:
+async def _hold(lease: Lease, is_over: asyncio.Event) -> None:
+    """Take the lease, or live on, until it is over."""
+    while not is_over.is_set():
         try:
             await lease.take()
         except StoreUnavailable as error:
             _log.warning("the lease to consume was not renewed: %s", error)
-        await asyncio.sleep(lease.renew_every_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(lease.renew_every_s):
+                await is_over.wait()
 
 
-async def _serve(open_groups: OpenGroups, source: Source, progress: Mapping[str, Progress]) -> None:
+async def _serve(
+    lease: Lease, open_groups: OpenGroups, source: Source, progress: Mapping[str, Progress]
+) -> None:
     """Do one tenure; where its handlers can't be opened, wait and let it be tried again."""
     with ExitStack() as tenure:
         try:
@@ -63,6 +69,16 @@ async def _serve(open_groups: OpenGroups, source: Source, progress: Mapping[str,
                 one.trouble = str(error)
             await asyncio.sleep(_AGAIN_S)
             return
-        async with asyncio.TaskGroup() as tasks:
-            for group in groups:
-                tasks.create_task(run_group(group, source, progress[group.name]))
+        running = [
+            asyncio.create_task(run_group(group, source, progress[group.name])) for group in groups
+        ]
+        try:
+            await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+            for ended in running:
+                if ended.done():
+                    ended.result()
+        except BaseException:
+            lease.let_go()  # groups are not cancelled, but end between two steps
+            raise
+        finally:
+            await asyncio.wait(running)

@@ -46,6 +46,7 @@ class Lease:
         self._life_ms = life_ms
         self._token = secrets.token_hex(8)
         self._mine_until_s = float("-inf")
+        self._is_over = False
 
     def is_mine(self) -> bool:
         """Say whether nobody else can hold it at this instant."""
@@ -61,18 +62,28 @@ class Lease:
 
         Raises StoreUnavailable: what was ours then stays so until its time is up.
         """
+        if self._is_over:
+            return False
         asked_s = self._clock.monotonic_s()
         with store_errors("taking a lease"):
             taken = await self._client.eval(_TAKE, 1, self._name, self._token, self._life_ms)
-        if int(taken):
+        if int(taken) and not self._is_over:
             self._mine_until_s = asked_s + self._life_ms / 1000 * _SPARE
         else:
             self._mine_until_s = float("-inf")
         return self.is_mine()
 
-    async def give_back(self) -> None:
-        """Let the next one begin at once; a store that does not answer lets it begin later."""
+    def let_go(self) -> None:
+        """Stop for good, so that all work on it ends; the store keeps it until `give_back`."""
+        self._is_over = True
         self._mine_until_s = float("-inf")
+
+    async def give_back(self) -> None:
+        """Let the next one begin at once; a store that does not answer lets it begin later.
+
+        For good: this one does not take it again.
+        """
+        self.let_go()
         try:
             with store_errors("giving a lease back"):
                 await self._client.eval(_GIVE_BACK, 1, self._name, self._token)

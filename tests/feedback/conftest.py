@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from hashlib import md5
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,13 @@ _COUNTER = itertools.count()
 def log_store_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with EmbeddedStore(tmp_path_factory.mktemp("log-store")) as store:
         yield store.url
+
+
+@pytest.fixture
+def own_store(tmp_path: Path) -> Iterator[EmbeddedStore]:
+    """A started server that the test may stop, hang or kill."""
+    with EmbeddedStore(tmp_path / "own") as store:
+        yield store
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ async def client(store_url: str) -> AsyncIterator[AsyncClient]:
 async def test_only_one_has_it_and_the_next_when_it_is_given_back(
     client: AsyncClient, namespace: str
 ) -> None:
-    first, second = (Lease(client, namespace, "consume", SystemClock()) for _ in range(2))
+    first, second, third = (Lease(client, namespace, "consume", SystemClock()) for _ in range(3))
     other = Lease(client, namespace, "report", SystemClock())
 
     assert not first.is_mine()
@@ -42,11 +42,12 @@ async def test_only_one_has_it_and_the_next_when_it_is_given_back(
     assert await first.take()
 
     await second.give_back()
-    assert not await second.take()
+    assert not await third.take()
     await first.give_back()
     assert not first.is_mine()
-    assert await second.take()
     assert not await first.take()
+    assert not await second.take()
+    assert await third.take()
 
 
 async def test_the_next_one_has_it_soon_after_a_holder_died(
