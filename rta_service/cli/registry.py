@@ -1,5 +1,6 @@
 """`rta models list|show|diff|log`: which versions there are, and what was done with them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -16,6 +17,14 @@ from rta_service.domain.rollout import percent
 
 _LINE: Final = 100
 """Characters of a value shown in a table."""
+_COLUMNS: Final = (
+    *("model", "version", "phase", "decides for", "AUC", "log loss", "PCOC"),
+    *("uploaded", "by"),
+)
+_LOG_COLUMNS: Final = ("when (UTC)", "who", "did", "what", "why", "release")
+_LOG_WIDTHS: Final = {"when (UTC)": 19, "did": 8, "release": 19}
+_ROOMY: Final = 110
+"""Columns of a window from which the log's table has room for the release."""
 
 
 @models_app.command(name="list")
@@ -26,12 +35,7 @@ def list_models(data: DataDir = None, redis_url: RedisUrl = None, as_json: AsJso
     if as_json:
         print_json({"models": [msgspec.to_builtins(state) for state in states]})
         return
-    table = Table("model", "version", "phase", "decides for", "AUC", "log loss", "PCOC")
-    for column in ("uploaded", "by"):
-        table.add_column(column)
-    for state in states:
-        table.add_row(*_state_row(state))
-    stdout.print(table)
+    show_whole(_COLUMNS, [_state_row(state) for state in states], least=4)
 
 
 @models_app.command()
@@ -63,15 +67,22 @@ def show(
 @models_app.command()
 def diff(
     name: Annotated[str, typer.Argument(metavar="NAME")],
-    one: Annotated[str, typer.Argument(metavar="VERSION")],
-    other: Annotated[str, typer.Argument(metavar="VERSION")],
+    one: Annotated[str, typer.Argument(metavar="[VERSION]", help="The live one if left out.")] = "",
+    other: Annotated[
+        str,
+        typer.Argument(
+            metavar="[VERSION]",
+            help="With one version, the live one is compared with it; with none, with the canary,"
+            " the shadow or the newest upload.",
+        ),
+    ] = "",
     data: DataDir = None,
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two versions: figures, trees, features, and their scores on the same rows."""
     with open_desk(data, redis_url) as desk:
-        document = desk.diff(name, one, other)
+        document = desk.diff(name, *filter(None, (one, other)))
     if as_json:
         print_json(document)
         return
@@ -102,11 +113,30 @@ def log(
     if as_json:
         print_json({"entries": [msgspec.to_builtins(entry) for entry in entries]})
         return
-    table = Table("when (UTC)", "who", "did", "what", "why", "release")
+    table = Table()
+    count = len(_LOG_COLUMNS) if stdout.width >= _ROOMY else len(_LOG_COLUMNS) - 1
+    for column in _LOG_COLUMNS[:count]:
+        table.add_column(column, overflow="fold", min_width=_LOG_WIDTHS.get(column))
     for entry in entries:
         words = (entry.who, entry.action, entry.what, entry.why, entry.release_id)
-        table.add_row(instant(entry.at_ms), *map(plain, words))
+        table.add_row(instant(entry.at_ms), *map(plain, words[: count - 1]))
     stdout.print(table)
+
+
+def show_whole(columns: Sequence[str], rows: Sequence[Sequence[str]], least: int) -> None:
+    """Print a table in which nothing is cut: the last columns go where there is no room for all."""
+    widths = [max(map(len, values)) for values in zip(columns, *rows, strict=True)]
+    rooms = {n: sum(widths[:n]) + 3 * n + 1 for n in range(least, len(columns) + 1)}
+    count = max((n for n, room in rooms.items() if room <= stdout.width), default=least)
+    table = Table()
+    for column, width in zip(columns[:count], widths, strict=False):
+        table.add_column(column, no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*map(plain, row[:count]))
+    stdout.print(table, width=rooms[count], crop=False)
+    if count < len(columns):
+        left = ", ".join(columns[count:])
+        stdout.print(f"no room for: {left} (a wider window, or --json)", soft_wrap=True)
 
 
 def _state_row(state: ModelState) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rta_service.domain.command import ModelState
-from rta_service.domain.errors import ModelRefused, UnknownName
+from rta_service.domain.errors import InvalidInput, ModelRefused, UnknownName
 from rta_service.domain.release import ModelRef, Release
 from rta_service.domain.rollout import MILLION, Phase, phase_of
 from rta_service.releasing.verdicts import is_plain
 from rta_service.scoring.manifest import MANIFEST, ModelManifest, read_manifest
 from rta_service.scoring.model_file import object_path, read_model
-from rta_service.stores.model_folder import Entry, bundle_path, find_entry, latest_entries
+from rta_service.stores.model_folder import Entry, bundle_path, entries, find_entry, latest_entries
 
 
 def find_version(folder: Path, name: str, version: str = "") -> Entry:
@@ -30,6 +30,35 @@ def find_version(folder: Path, name: str, version: str = "") -> Entry:
 def refs_of(folder: Path, models: Sequence[tuple[str, str]]) -> tuple[ModelRef, ...]:
     """Give registered versions as a release names them; raises UnknownName."""
     return tuple(find_version(folder, name, version).ref for name, version in models)
+
+
+def pair_of(
+    folder: Path, release: Release | None, name: str, given: Sequence[str]
+) -> tuple[Entry, Entry]:
+    """Find two versions to compare: those given, or the live one and one given, or the candidate.
+
+    The candidate is what is in canary, else in shadow, else the newest upload that is not live.
+    Raises UnknownName for a version that is not there, InvalidInput where there is no other.
+    """
+    found = [find_version(folder, name, version) for version in given or ("",)]
+    if len(given) > 1:
+        return found[0], found[1]
+    live = [ref for ref in (release.models if release else ()) if ref.name == name]
+    if not live:
+        raise InvalidInput("no version of it is live: name two versions", f"model {name}")
+    if not given:
+        found = [find_version(folder, name, _candidate(folder, release, live[0]))]
+    return find_version(folder, name, live[0].version), found[0]
+
+
+def _candidate(folder: Path, release: Release | None, live: ModelRef) -> str:
+    canary = release.canary.models if release and release.canary else ()
+    on_trial = (*canary, *(release.shadow if release else ()))
+    newest_first = [entry.ref for entry in reversed(entries(folder))]
+    for ref in (*on_trial, *newest_first):
+        if ref.name == live.name and ref != live:
+            return ref.version
+    raise InvalidInput("has no other version than the live one", f"model {live.name}")
 
 
 def state_of(folder: Path, entry: Entry, release: Release | None) -> ModelState:

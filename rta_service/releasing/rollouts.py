@@ -16,7 +16,7 @@ from rta_service.domain.release import SCHEMA, ModelRef, Release
 from rta_service.domain.rollout import Action, percent
 from rta_service.releasing.activation import Patience, activate, activate_at_once
 from rta_service.releasing.comparing import compare_versions
-from rta_service.releasing.registry import find_version, manifest_of, refs_of, state_of
+from rta_service.releasing.registry import find_version, manifest_of, pair_of, refs_of, state_of
 from rta_service.releasing.shelf import Shelf
 from rta_service.releasing.verdicts import read_verdicts
 from rta_service.stores.approvals import KEPT_MS, Approvals
@@ -69,11 +69,14 @@ class Rollouts:
             "verdicts": [verdict.to_json() for verdict in verdicts],
         }
 
-    def diff(self, name: str, one: str, other: str) -> dict[str, Any]:
-        """Compare two versions of a model; raises UnknownName."""
-        folder = self._shelf().models_folder
-        both = (find_version(folder, name, one), find_version(folder, name, other))
-        return compare_versions(folder, *both)
+    def diff(self, name: str, *given: str) -> dict[str, Any]:
+        """Compare two versions of a model; the live one, and the candidate, where none is given.
+
+        Raises UnknownName, or InvalidInput where there is nothing to compare.
+        """
+        shelf = self._shelf()
+        pair = pair_of(shelf.models_folder, shelf.releases.current(), name, given)
+        return compare_versions(shelf.models_folder, *pair)
 
     def act(self, command: Command, who: Actor) -> Release | Pending:
         """Do what is wished, or keep it for a second person.

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rta_service import wiring
-from rta_service.cli import commands
-from rta_service.cli.app import EXIT_WRONG_INPUT, app as command_tree, run
+from rta_service.cli import commands, registry
+from rta_service.cli.app import EXIT_WRONG_INPUT, app as command_tree, run, stdout
 from rta_service.cli.options import who
 from rta_service.config import Settings
 from rta_service.demo.world import World
@@ -108,6 +108,44 @@ def test_versions_are_listed_shown_and_compared_for_people(rta: Rta, made_world:
     assert "mean_ratio" in compared
     assert document["scores"]["mean_ratio"] == pytest.approx(1.0)
     assert document["manifest"] == {"version": [first, "v-next"]}
+
+
+def test_names_and_versions_are_never_cut_however_narrow_the_window(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, version = "trade_given_activate", "v20261121-a19e3c93"
+    row = (name, version, "live", "99.9 %", "0.7731", "uploader")
+    columns = ("model", "version", "phase", "decides for", "AUC", "by")
+
+    shown = {}
+    for width in (30, 80, 120):
+        monkeypatch.setattr(stdout, "width", width)
+        registry.show_whole(columns, [row], least=2)
+        shown[width] = capsys.readouterr().out
+
+    assert all(f"{name} │ {version}" in text for text in shown.values())
+    assert "no room for: phase, decides for, AUC, by" in shown[30]
+    assert "no room for: by" in shown[80]
+    assert "uploader" in shown[120]
+    assert max(map(len, shown[80].splitlines())) <= 80
+
+
+def test_without_versions_the_candidate_is_compared_with_the_live_one(
+    rta: Rta, settings: Settings, made_world: World
+) -> None:
+    first = next(ref.version for ref in made_world.release.models if ref.name == "trade")
+
+    newest = rta("diff", "trade", "--json")
+    _release(settings, Command(Action.SHADOW, (("trade", "v-next"),)))
+    shadow, named = rta("diff", "trade", "--json"), rta("diff", "trade", first, "--json")
+
+    for found in (newest, shadow):
+        assert (found["from"], found["to"]) == (first, "v-next")
+    assert (named["from"], named["to"]) == (first, first)
+    with pytest.raises(InvalidInput, match="register: has no other version"):
+        rta("diff", "register")
+    with pytest.raises(UnknownName, match="no version was ever uploaded"):
+        rta("diff", "nothing")
 
 
 def test_stop_and_archive_end_what_is_not_needed(rta: Rta, settings: Settings) -> None:
