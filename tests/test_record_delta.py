@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from rta_service.domain.events import Event
+from rta_service.domain.events import UNRECORDED, Event
 from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.domain.user import RFMSegment, Role, ValueTier
 from rta_service.offline import engine
@@ -28,6 +28,7 @@ from rta_service.record import (
 )
 from rta_service.record_delta import (
     DELTA_BYTES,
+    FOLDED,
     Delta,
     apply_deltas,
     day_of,
@@ -334,3 +335,8 @@ def test_an_opt_in_after_the_snapshot_takes_an_older_opt_out_back_and_a_tie_is_a
     assert not unpack(apply_deltas(out, deltas_of([deed(Event.OPT_IN)]))).flags & FLAG_OPTED_OUT
     assert unpack(apply_deltas(out, deltas_of(tie))).flags & FLAG_OPTED_OUT
     assert unpack(apply_deltas(out, deltas_of([deed(Event.VIEW)]))).flags & FLAG_OPTED_OUT
+
+
+def test_a_word_leaves_a_mark_or_is_for_attribution_only() -> None:
+    assert FOLDED.isdisjoint(UNRECORDED)
+    assert set(Event) == FOLDED | UNRECORDED
