@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts unit check-slow bench loadtest wheel proto constraints clean
+.PHONY: help demo test lint types contracts unit check-slow bench bench-events loadtest wheel proto constraints clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -46,6 +46,9 @@ check-slow: $(STAMP)  ## the tests that take minutes
 
 bench: $(STAMP)  ## decisions per second on one core against the obvious version, as ratios
 	$(BIN)/python -m loadtest.bench $(BENCH_ARGS)
+
+bench-events: $(STAMP)  ## events a second: taken in durably, folded, drained; decisions beside them
+	$(BIN)/python -m loadtest.bench_events $(BENCH_ARGS)
 
 loadtest: $(STAMP)  ## locust scenarios against a service it starts itself (LOADTEST_ARGS)
 	$(BIN)/python -m loadtest.run $(LOADTEST_ARGS)

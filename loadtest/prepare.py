@@ -25,6 +25,7 @@ from rta_service.stores.model_folder import bundle_path
 from rta_service.stores.redis import admin_client
 
 SEED: Final = 7
+DATA: Final = "data"
 REQUESTS: Final = 5_000
 READY_PATH: Final = "/readyz"
 """The service listens before it is ready: its supervisor binds the port, a worker answers."""
@@ -59,7 +60,7 @@ class World(msgspec.Struct, frozen=True):
 
 def prepare(folder: Path, devices: int = 10_000) -> World:
     """Simulate a market, publish its records and models into `folder`, fill the baseline's keys."""
-    store = EmbeddedStore(folder / "store")
+    store = EmbeddedStore(folder / DATA)  # its files are the service's own, so it keeps events
     with on_core(SERVER_CORE):
         url = store.start()
     try:
@@ -71,7 +72,7 @@ def prepare(folder: Path, devices: int = 10_000) -> World:
 
 def _filled(folder: Path, url: str, devices: int, close: Callable[[], None]) -> World:
     settings = Settings(
-        data_dir=folder / "data",
+        data_dir=folder / DATA,
         redis_url=SecretStr(url),
         host="127.0.0.1",
         port=free_port(),

@@ -100,6 +100,13 @@ class Server:
         """Stop it, kindly and then not."""
         self._stop()
 
+    @property
+    def pid(self) -> int:
+        """The process id; the server runs."""
+        if self._process is None:
+            raise RuntimeError(f"{self.target.name} was not started")
+        return self._process.pid
+
     def pause(self) -> None:
         """Stand the whole group still, so that it costs the others nothing."""
         self._signal(signal.SIGSTOP)

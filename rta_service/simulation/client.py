@@ -52,8 +52,11 @@ def is_loopback(host: str) -> bool:
 def _wire(request: PreparedRequest, host: str) -> bytes:
     head = (
         f"POST {request.path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {request.content_type}\r\n"
-        f"Content-Length: {len(request.body)}\r\n\r\n"
+        f"Content-Length: {len(request.body)}\r\n"
     )
+    if request.authorization:
+        head += f"Authorization: {request.authorization}\r\n"
+    head += "\r\n"
     return head.encode("ascii") + request.body
 
 

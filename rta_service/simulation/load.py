@@ -34,6 +34,7 @@ class PreparedRequest(msgspec.Struct, frozen=True, gc=False):
     path: str
     body: bytes
     content_type: str = "application/json"
+    authorization: str = ""
 
 
 class LoadPlan(msgspec.Struct, frozen=True):
