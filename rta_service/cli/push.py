@@ -38,7 +38,10 @@ from rta_service.scoring.signature import (
 from rta_service.stores.model_folder import latest_bundles
 
 Dir = Annotated[
-    Path, typer.Argument(help="A model's folder, or one that `rta models train` wrote.")
+    Path,
+    typer.Argument(
+        help="A version's folder, or a model's, or all that `rta models train` wrote: the newest."
+    ),
 ]
 Json = dict[str, Any]
 
@@ -177,12 +180,18 @@ def verdict(
 
 
 def bundles_in(folder: Path) -> tuple[Path, ...]:
-    """Give a model's own folder, or the newest version of each model in a trained folder."""
+    """Give a version's own folder, or the newest one of each model in a trained folder.
+
+    Also of one model's folder in it. Raises InvalidInput for a folder of nothing of that.
+    """
     if (folder / MANIFEST).is_file():
         return (folder,)
     found = latest_bundles(folder)
     if not found:
-        raise InvalidInput(f"holds neither {MANIFEST} nor <name>/<version>/{MANIFEST}", str(folder))
+        raise InvalidInput(
+            f"holds neither {MANIFEST} nor <version>/{MANIFEST} nor <name>/<version>/{MANIFEST}",
+            str(folder),
+        )
     return found
 
 

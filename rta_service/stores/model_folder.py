@@ -159,9 +159,13 @@ def publish_model(source: Path, folder: Path, facts: EntryFacts | None = None) -
 
 
 def latest_bundles(folder: Path) -> tuple[Path, ...]:
-    """Give the newest bundle of each name in a folder that training wrote, by its making."""
+    """Give the newest bundle of each name in a folder that training wrote, by its making.
+
+    The folder of one name in it, with its versions, will do as well.
+    """
     newest: dict[str, tuple[int, str, Path]] = {}
-    for path in sorted(folder.glob(f"[!.]*/[!.]*/{MANIFEST}")):
+    found_in = sorted(folder.glob(f"[!.]*/[!.]*/{MANIFEST}"))
+    for path in found_in or sorted(folder.glob(f"[!.]*/{MANIFEST}")):
         manifest = read_manifest(path.parent)
         found = (manifest.created_at_ms, manifest.version, path.parent)
         newest[manifest.name] = max(newest.get(manifest.name, found), found)

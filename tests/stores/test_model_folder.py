@@ -343,6 +343,7 @@ def test_the_latest_bundle_is_the_one_made_last(a_bundle: MakeBundle, tmp_path: 
     other = a_bundle("register", "1", made_ms=1)
 
     assert latest_bundles(trained) == (other, newest)
+    assert latest_bundles(trained / "trade") == (newest,)
     assert latest_bundles(tmp_path / "none") == ()
 
 
