@@ -12,6 +12,7 @@ from rta_service.cli.desk import instant, open_desk, plain
 from rta_service.cli.models import models_app
 from rta_service.cli.options import AsJson, DataDir, RedisUrl
 from rta_service.cli.release import print_json
+from rta_service.cli.trial_view import show_trial
 from rta_service.domain.command import ModelState
 from rta_service.domain.rollout import percent
 
@@ -48,12 +49,14 @@ def show(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a version: where it stands, what it says of itself, what every gate found."""
+    """Show a version: its trial beside the live one, what it says of itself, what gates found."""
     with open_desk(data, redis_url) as desk:
         document = desk.show(name, version)
     if as_json:
         print_json(document)
         return
+    if document["trial"]:
+        show_trial(document["trial"])
     for part in ("state", "manifest"):
         table = Table("field", "value", title=part)
         for field, value in document[part].items():

@@ -146,7 +146,8 @@ class Autopilot:
 
     def _judged(self, shelf: Shelf, release: Release, trials: list[Trial]) -> Look:
         now_ms = self._clock.now_ms()
-        judged = {trial: self._judge(shelf, release, trial, now_ms) for trial in trials}
+        policy = self._rules.policy
+        judged = {t: judge_trial(shelf, release, t, policy, now_ms) for t in trials}
         return Look(
             at_ms=now_ms,
             place=self._rules.place,
@@ -155,25 +156,6 @@ class Autopilot:
             models={f"{t.name}@{t.candidate.version}": one for t, one in judged.items()},
             done="",
         )
-
-    def _judge(self, shelf: Shelf, release: Release, trial: Trial, now_ms: int) -> Judgement:
-        share = release.canary.share_millionths if release.canary else 0
-        try:
-            live, candidate = _manifests(shelf, trial)
-        except ModelRefused as error:
-            return Judgement("wait", share, (f"can't be loaded here: {error}",))
-        if candidate.kind != "probability":
-            words = f"{trial.name} predicts money, which is not judged: move it by hand"
-            return Judgement("wait", share, (words,))
-        evidence, shadow_since_ms = gather(TrialStore(shelf.client, shelf.namespace), trial)
-        standing = Standing(
-            phase=trial.phase,
-            share_millionths=share,
-            since_ms=release.canary.since_ms if release.canary else shadow_since_ms or now_ms,
-            claimed_auc=candidate.evaluation.auc,
-            live_claimed_auc=live.evaluation.auc,
-        )
-        return judge(standing, evidence, self._rules.policy, now_ms)
 
     def _act(self, release: Release, trials: list[Trial], look: Look) -> str:
         command = _command(release, trials, look)
@@ -194,6 +176,29 @@ class Autopilot:
     def _store(self) -> AutopilotStore:
         shelf = self._shelf()
         return AutopilotStore(shelf.client, shelf.namespace)
+
+
+def judge_trial(
+    shelf: Shelf, release: Release, trial: Trial, policy: Policy, now_ms: int
+) -> Judgement:
+    """Judge one model on trial by all that is known of it; moves nothing."""
+    share = release.canary.share_millionths if release.canary else 0
+    try:
+        live, candidate = _manifests(shelf, trial)
+    except ModelRefused as error:
+        return Judgement("wait", share, (f"can't be loaded here: {error}",))
+    if candidate.kind != "probability":
+        words = f"{trial.name} predicts money, which is not judged: move it by hand"
+        return Judgement("wait", share, (words,))
+    evidence, shadow_since_ms = gather(TrialStore(shelf.client, shelf.namespace), trial)
+    standing = Standing(
+        phase=trial.phase,
+        share_millionths=share,
+        since_ms=release.canary.since_ms if release.canary else shadow_since_ms or now_ms,
+        claimed_auc=candidate.evaluation.auc,
+        live_claimed_auc=live.evaluation.auc,
+    )
+    return judge(standing, evidence, policy, now_ms)
 
 
 def gather(store: TrialStore, trial: Trial) -> tuple[Evidence, int]:

@@ -18,6 +18,7 @@ from rta_service.releasing.activation import Patience, activate, activate_at_onc
 from rta_service.releasing.comparing import compare_versions
 from rta_service.releasing.registry import find_version, manifest_of, pair_of, refs_of, state_of
 from rta_service.releasing.shelf import Shelf
+from rta_service.releasing.trial_figures import figures_of
 from rta_service.releasing.verdicts import read_verdicts
 from rta_service.stores.approvals import KEPT_MS, Approvals
 from rta_service.stores.model_folder import entries, find_entry, mark_was_live
@@ -57,14 +58,15 @@ class Rollouts:
         return sorted(states, key=lambda s: (s.name, -s.uploaded_at_ms, s.version))
 
     def show(self, name: str, version: str = "") -> dict[str, Any]:
-        """Show a version's state, manifest and verdicts; raises UnknownName."""
+        """Show a version's state, its trial, manifest and verdicts; raises UnknownName."""
         shelf = self._shelf()
-        folder = shelf.models_folder
+        folder, release = shelf.models_folder, shelf.releases.current()
         entry = find_version(folder, name, version)
         manifest = manifest_of(folder, entry)
         verdicts = read_verdicts(folder, name, entry.ref.version)
         return {
-            "state": msgspec.to_builtins(state_of(folder, entry, shelf.releases.current())),
+            "state": msgspec.to_builtins(state_of(folder, entry, release)),
+            "trial": figures_of(shelf, release, entry.ref, self._clock.now_ms()),
             "manifest": msgspec.to_builtins(manifest),
             "verdicts": [verdict.to_json() for verdict in verdicts],
         }

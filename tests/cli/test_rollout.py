@@ -130,7 +130,7 @@ def test_names_and_versions_are_never_cut_however_narrow_the_window(
     assert max(map(len, shown[80].splitlines())) <= 80
 
 
-def test_without_versions_the_candidate_is_compared_with_the_live_one(
+def test_the_candidate_is_compared_with_the_live_one_and_its_trial_is_shown(
     rta: Rta, settings: Settings, made_world: World
 ) -> None:
     first = next(ref.version for ref in made_world.release.models if ref.name == "trade")
@@ -138,10 +138,15 @@ def test_without_versions_the_candidate_is_compared_with_the_live_one(
     newest = rta("diff", "trade", "--json")
     _release(settings, Command(Action.SHADOW, (("trade", "v-next"),)))
     shadow, named = rta("diff", "trade", "--json"), rta("diff", "trade", first, "--json")
+    shown, figures = rta("show", "trade", "v-next"), rta("show", "trade", "v-next", "--json")
 
     for found in (newest, shadow):
         assert (found["from"], found["to"]) == (first, "v-next")
     assert (named["from"], named["to"]) == (first, first)
+    assert f"in shadow, against {first}" in shown
+    assert "the autopilot would wait: 0 of" in shown
+    assert figures["trial"]["sampled"] == {"rows": 0, "mean_ratio": None, "unsound": 0}
+    assert rta("show", "register", "--json")["trial"] is None
     with pytest.raises(InvalidInput, match="register: has no other version"):
         rta("diff", "register")
     with pytest.raises(UnknownName, match="no version was ever uploaded"):

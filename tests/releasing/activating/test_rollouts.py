@@ -257,6 +257,7 @@ def test_a_version_shows_all_that_is_known_of_it(rollouts: Rollouts, stage: Any)
 
     assert newest["state"]["name"] == "trade"
     assert shown["state"]["phase"] == "staged"
+    assert shown["trial"] is None
     assert shown["state"]["auc"] == shown["manifest"]["evaluation"]["auc"]
     assert shown["verdicts"] == []
     with pytest.raises(UnknownName):

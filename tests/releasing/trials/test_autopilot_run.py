@@ -1,3 +1,4 @@
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from rta_service.nearline.autopilot.policy import Policy, Step
 from rta_service.releasing.autopilot_run import AUTOPILOT, Autopilot, Rules
 from rta_service.releasing.outcomes import Outcomes
 from rta_service.releasing.shadow_ledger import Observed
+from rta_service.releasing.trial_figures import figures_of
 from rta_service.releasing.trials import trials_of
 from rta_service.scoring.calibration import Calibration
 from rta_service.stores.autopilot_store import LEASE_MS, AutopilotStore
@@ -343,3 +345,27 @@ def test_after_a_restart_it_goes_on_from_what_is_known(
     assert again is not None
     assert (again.judgement.action, again.judgement.share_millionths) == ("promote", 10_000)
     assert again.done.startswith("canary: release r")
+
+
+def test_people_see_what_the_autopilot_would_judge_by_though_it_is_off(
+    town: Any, bring: Bring, a_greedy_one: ModelRef
+) -> None:
+    town.shadow(a_greedy_one)
+    town.canary(10_000, a_greedy_one)
+    bring()
+    seen_by_shadows(town, people=400)
+
+    found = figures_of(town.shelf, town.release(), a_greedy_one, town.clock.now_ms())
+
+    assert found is not None
+    assert (found["phase"], found["against"], found["share_millionths"]) == ("canary", "v1", 10_000)
+    assert found["sampled"] == {"rows": 5_000, "mean_ratio": pytest.approx(1.0), "unsound": 0}
+    assert found["outcomes"]["rows"] == 4_000
+    assert found["outcomes"]["live_pcoc"] == pytest.approx(1.0, abs=0.1)
+    assert found["outcomes"]["candidate_pcoc"] == pytest.approx(1.5, abs=0.2)
+    assert found["people"] == {"live": 39_600, "candidate": 400}
+    assert found["arms"]["live"]["decided"] > found["arms"]["candidate"]["decided"] > 0
+    assert found["autopilot"]["action"] == "roll_back"
+    assert {one["guard"]: one["state"] for one in found["guards"]}["calibration"] == "alarm"
+    assert figures_of(town.shelf, town.release(), town.live[0], 0) is None
+    assert json.loads(json.dumps(found)) == found
