@@ -42,7 +42,7 @@ ARCHIVE_RULES: Final = GroupRules(
 """Few files rather than fresh ones: builds run daily, and a group's events wait in the log."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS: Final = 86_400_000
-_NOTHING: Final[EntryPlace] = (-1, -1)
+_NOTHING: Final[EntryPlace] = (0, -1)
 _ROW_GROUP: Final = 100_000
 _COLUMNS: Final = [attrgetter(name) for name in SCHEMA.names]
 _OPTIONS: Final = {"compression": "zstd"}
@@ -51,29 +51,18 @@ _log: Final = logging.getLogger(__name__)
 
 
 class EventArchive:
-    """The one writer of an archive folder; opens it on entry and lets it go at the end.
+    """The one writer of an archive folder, from its first batch to its end.
 
-    Raises StaleWriter while another process has the folder, StoreUnavailable where the disk fails.
+    A folder that can't be had yet is a failure of `handle`, so that only this group waits for it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._locks = ExitStack()
-        self._cursor = _NOTHING
+        self._cursor: EntryPlace | None = None
 
     def __enter__(self) -> Self:
-        """Take the folder, clear what a killed writer left, and find the place to go on from."""
-        with _disk_errors("opened"):
-            make_folder(self._folder)
-            self._locks.enter_context(_locked(self._folder / WRITING_LOCK))
-            (self._folder / READING_LOCK).touch()
-            days = days_of(self._folder)
-            for day in days:
-                for left in day.glob(f"{UNFINISHED}*"):
-                    left.unlink()
-            newest = [part.last for day in reversed(days) for part in parts_of(day)[-1:]]
-            self._cursor = max(newest, default=_NOTHING)
-            self._merge_before(self._cursor)
+        """Begin; nothing is touched before the first batch."""
         return self
 
     def __exit__(
@@ -83,20 +72,43 @@ class EventArchive:
         traceback: TracebackType | None,
     ) -> None:
         """Let another process write."""
+        self._cursor = None
         self._locks.close()
 
     def handle(self, entries: Sequence[Taken], /) -> None:
-        """Write what the archive does not have yet, and return when it is on the disk."""
+        """Write what the archive does not have yet, and return when it is on the disk.
+
+        Raises StaleWriter while another process has the folder, StoreUnavailable where the disk
+        fails: the same entries may be given again.
+        """
+        cursor = self._open() if self._cursor is None else self._cursor
         placed = [(stream_order(one.entry_id.encode()), one.sealed) for one in entries]
-        fresh = [(place, sealed) for place, sealed in placed if place > self._cursor]
+        fresh = [(place, sealed) for place, sealed in placed if place > cursor]
         for day, found in groupby(fresh, key=lambda one: one[0][0] // _DAY_MS):
             rows = list(found)
-            is_new_day = day > max(self._cursor[0], 0) // _DAY_MS
+            is_new_day = day > cursor[0] // _DAY_MS
             with _disk_errors("written"):
                 self._write(day, rows)
-            self._cursor = rows[-1][0]
+            self._cursor = cursor = rows[-1][0]
             if is_new_day:
-                self._merge_before(self._cursor)
+                self._merge_before(cursor)
+
+    def _open(self) -> EntryPlace:
+        """Take the folder, clear what a killed writer left, and find the place to go on from."""
+        with _disk_errors("opened"), ExitStack() as locks:
+            make_folder(self._folder)
+            locks.enter_context(_locked(self._folder / WRITING_LOCK))
+            (self._folder / READING_LOCK).touch()
+            days = days_of(self._folder)
+            for day in days:
+                for left in day.glob(f"{UNFINISHED}*"):
+                    left.unlink()
+            newest = [part.last for day in days for part in parts_of(day)[-1:]]
+            cursor = max(newest, default=_NOTHING)
+            self._merge_before(cursor)
+            self._locks = locks.pop_all()
+            self._cursor = cursor
+        return cursor
 
     def _write(self, day: int, rows: Sequence[tuple[EntryPlace, SealedHappening]]) -> None:
         name = _name(rows[0][0], rows[-1][0])
@@ -111,7 +123,7 @@ class EventArchive:
 
     def _merge_before(self, cursor: EntryPlace) -> None:
         """Make one file of each day that is over; what can't be merged now stays as it is."""
-        today = _day_folder(self._folder, max(cursor[0], 0) // _DAY_MS)
+        today = _day_folder(self._folder, cursor[0] // _DAY_MS)
         try:
             with _locked(self._folder / READING_LOCK):
                 for day in days_of(self._folder):

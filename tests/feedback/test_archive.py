@@ -166,7 +166,8 @@ def test_files_are_not_merged_while_somebody_reads(kit: Kit, tmp_path: Path) -> 
     with being_read(tmp_path):
         write(tmp_path, stream[5:15], stream[15:])
         assert len(parts_of(days_of(tmp_path)[0])) == 3
-    with EventArchive(tmp_path):
+    with EventArchive(tmp_path) as archive:
+        archive.handle([])
         assert len(parts_of(days_of(tmp_path)[0])) == 1
 
     assert ids(tmp_path) == ids_of(stream)
@@ -188,15 +189,29 @@ def test_a_damaged_file_of_an_old_day_stops_its_merge_only(kit: Kit, tmp_path: P
 
 
 def test_only_one_process_writes(kit: Kit, tmp_path: Path) -> None:
-    stream = a_stream(kit, 3)
+    stream = a_stream(kit, 6)
 
-    with EventArchive(tmp_path) as archive:
+    with EventArchive(tmp_path) as first, EventArchive(tmp_path) as second:
+        first.handle(stream[:3])
         with pytest.raises(StaleWriter, match="another process holds writing"):
-            write(tmp_path, stream)
-        archive.handle(stream)
-    write(tmp_path, stream)
+            second.handle(stream)
+        first.__exit__(None, None, None)
+        second.handle(stream)
 
     assert ids(tmp_path) == ids_of(stream)
+
+
+def test_a_folder_that_cannot_be_made_is_waited_for(kit: Kit, tmp_path: Path) -> None:
+    stream = a_stream(kit, 3)
+    (tmp_path / "archive").write_text("a file in its place")
+
+    with EventArchive(tmp_path / "archive") as archive:
+        with pytest.raises(StoreUnavailable, match="can't be opened"):
+            archive.handle(stream)
+        (tmp_path / "archive").unlink()
+        archive.handle(stream)
+
+    assert ids(tmp_path / "archive") == ids_of(stream)
 
 
 @contextmanager
