@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +14,14 @@ from rich.table import Table
 
 from rta_service import wiring
 from rta_service.cli.app import app, counting, progress, stdout
-from rta_service.cli.options import AsJson, DataDir, RedisUrl, settings_of
+from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, settings_of
 from rta_service.cli.release import print_json
 from rta_service.config import Settings
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.receipt import Fate, Receipt
 
 if TYPE_CHECKING:
+    from rta_service.domain.attribution import Cell
     from rta_service.domain.sealing import Sealer
     from rta_service.stores.event_log import Entry
     from rta_service.wiring_events import Events
@@ -243,6 +244,54 @@ def poison(
     for one in found["poisoned"]:
         table.add_row(*one.values())
     stdout.print(table if table.row_count else "nothing was set aside")
+
+
+@events_app.command()
+def effects(
+    hours: Annotated[int, typer.Option(min=1, max=9_600, help="How far back.")] = 24,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what came of the answers: clicks, costs, conversions, by channel and strategy.
+
+    A conversion counts in the hour of the click it is owed to.
+    """
+    from rta_service import wiring_events
+    from rta_service.domain.attribution import HOUR_MS
+    from rta_service.feedback.attributing import cells
+    from rta_service.stores.ledger import Ledger
+
+    path, now = wiring_events.ledger_path(settings_of(data, None)), now_ms()
+    if not path.is_file():
+        raise InvalidInput("no events were attributed here yet", str(path))
+    with Ledger(path, is_reader=True) as ledger:
+        found = cells(ledger, now - hours * HOUR_MS, now + HOUR_MS)
+    if as_json:
+        print_json({"cells": msgspec.to_builtins(found)})
+        return
+    table = Table(
+        *("channel", "strategy", "shown", "clicks", "wins", "cost"),
+        *("registered", "predicted", "traded", "predicted", "paid"),
+        caption="predictions are of clicks that came with their tag",
+    )
+    for (channel, strategy), row in sorted(_sums(found).items()):
+        table.add_row(channel, strategy, *(f"{value:,.6g}" for value in row))
+    stdout.print(table)
+
+
+def _sums(found: "Sequence[Cell]") -> dict[tuple[str, str], list[float]]:
+    """Add cells up by channel and strategy."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for cell in found:
+        register, trade = cell.goals.get("register"), cell.goals.get("trade")
+        row = [
+            *(cell.exposures, cell.clicks, cell.wins, cell.cost_micros / 1e6),
+            *(register.conversions if register else 0, cell.register_sum),
+            *(trade.conversions if trade else 0, cell.trade_sum, cell.value_cents / 100),
+        ]
+        key = cell.place.channel or "none", cell.place.strategy or "none"
+        sums[key] = [a + b for a, b in zip(sums.get(key, [0.0] * len(row)), row, strict=True)]
+    return sums
 
 
 @events_app.command()

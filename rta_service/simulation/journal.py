@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rta_service.domain.events import Event
+from rta_service.domain.events import RECORDED, Event
 from rta_service.simulation.people import Array, People, toss
 
 DAY_MS: Final = 86_400_000
 NEVER_MS: Final = np.iinfo(np.int64).max
-EVENTS: Final = tuple(Event)
+EVENTS: Final = RECORDED
 NONE: Final = -1
 """Stands for a missing value in the integer columns of the journal."""
 
