@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rta_service import wiring
-from rta_service.cli.options import settings_of, who
+from rta_service.cli.options import existing, settings_of, who
 from rta_service.domain.access import Actor, Role
 from rta_service.domain.clock import SystemClock
 from rta_service.releasing.rollouts import Rollouts
@@ -19,7 +19,7 @@ from rta_service.releasing.rollouts import Rollouts
 @contextmanager
 def open_desk(data: Path | None, redis_url: str | None) -> Iterator[Rollouts]:
     """Open the store for as long as somebody stands at the desk."""
-    settings = settings_of(data, redis_url)
+    settings = existing(settings_of(data, redis_url))
     with wiring.open_shelf(settings) as shelf:
         yield wiring.rollouts(settings, lambda: shelf, SystemClock())
 

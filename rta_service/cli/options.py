@@ -10,6 +10,7 @@ import typer
 from rta_service import wiring
 from rta_service.config import Settings
 from rta_service.domain.clock import SystemClock
+from rta_service.domain.errors import InvalidInput
 
 DataDir = Annotated[
     Path | None,
@@ -34,6 +35,21 @@ Why = Annotated[str, typer.Option("--why", help="Reason, for the audit log.")]
 def settings_of(data: Path | None, redis_url: str | None) -> Settings:
     """Read the settings, with these two options on top."""
     return wiring.load_settings(data_dir=data, redis_url=redis_url)
+
+
+def existing(settings: Settings) -> Settings:
+    """Refuse a data folder that is not there, before a command makes an empty one of that name.
+
+    For commands that ask about what a service has: an empty table looks like a loss. Raises
+    InvalidInput.
+    """
+    if settings.redis_url is None and not settings.data_dir.is_dir():
+        raise InvalidInput(
+            "no data folder there: say which with --data or RTA_DATA_DIR, or the store with "
+            "RTA_REDIS_URL",
+            str(settings.data_dir.resolve()),
+        )
+    return settings
 
 
 def who() -> str:

@@ -16,6 +16,7 @@ from rta_service.cli.options import (
     DataDir,
     RedisUrl,
     Why,
+    existing,
     now_ms,
     settings_of,
     who,
@@ -117,7 +118,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show who a device is on the snapshot that decides now."""
-    settings = settings_of(data, redis_url)
+    settings = existing(settings_of(data, redis_url))
     md5 = canonical_md5(kind, device_id, form)
     if md5 is None:
         raise InvalidInput("stands for no device: empty, all zeros or a malformed MD5", "ID")

@@ -10,7 +10,16 @@ import typer
 
 from rta_service import wiring
 from rta_service.cli.app import app, stdout
-from rta_service.cli.options import AsJson, DataDir, RedisUrl, Why, now_ms, settings_of, who
+from rta_service.cli.options import (
+    AsJson,
+    DataDir,
+    RedisUrl,
+    Why,
+    existing,
+    now_ms,
+    settings_of,
+    who,
+)
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.release import ModelRef, Release, Staged
 from rta_service.domain.rollout import percent
@@ -30,7 +39,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the release that decides, and those before it."""
-    settings = settings_of(data, redis_url)
+    settings = existing(settings_of(data, redis_url))
     with wiring.open_shelf(settings) as shelf:
         releases = shelf.releases.history(history)
     if not releases and not as_json:
@@ -43,7 +52,7 @@ def rollback(
     data: DataDir = None, redis_url: RedisUrl = None, why: Why = "", as_json: AsJson = False
 ) -> None:
     """Let the release before the current one decide again, in every worker within 250 ms."""
-    with wiring.open_shelf(settings_of(data, redis_url)) as shelf:
+    with wiring.open_shelf(existing(settings_of(data, redis_url))) as shelf:
         release = shelf.releases.rollback(rollback_entry(now_ms(), who(), why))
     print_releases([release], as_json=as_json)
 

@@ -8,7 +8,16 @@ from rich.table import Table
 
 from rta_service import wiring
 from rta_service.cli.app import app, stdout
-from rta_service.cli.options import AsJson, DataDir, RedisUrl, Why, now_ms, settings_of, who
+from rta_service.cli.options import (
+    AsJson,
+    DataDir,
+    RedisUrl,
+    Why,
+    existing,
+    now_ms,
+    settings_of,
+    who,
+)
 from rta_service.cli.release import print_json, read_text, report_change
 from rta_service.domain.errors import InvalidInput
 from rta_service.online.reach import Reach
@@ -62,7 +71,7 @@ def publish(
 @strategies_app.command()
 def show(data: DataDir = None, redis_url: RedisUrl = None) -> None:
     """Print the strategies that decide now, as they were published."""
-    settings = settings_of(data, redis_url)
+    settings = existing(settings_of(data, redis_url))
     with wiring.open_shelf(settings) as shelf:
         current = shelf.releases.current()
         text = shelf.releases.get_strategies(current.strategies_id) if current else None

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from rta_service.cli.app import app, stdout
-from rta_service.cli.options import AsJson, DataDir, now_ms, settings_of
+from rta_service.cli.options import AsJson, DataDir, existing, now_ms, settings_of
 from rta_service.cli.release import print_json
 from rta_service.domain.access import Role
 from rta_service.stores.token_file import TokenEntry, add_token, read_tokens, remove_token
@@ -42,7 +42,10 @@ def add(
 @tokens_app.command(name="list")
 def list_tokens(data: DataDir = None, as_json: AsJson = False) -> None:
     """List the tokens by name and role; the token of RTA_CONTROL_TOKEN is an admin besides."""
-    entries = read_tokens(settings_of(data, None).tokens_path)
+    settings = settings_of(data, None)
+    if settings.tokens_file is None:
+        existing(settings)
+    entries = read_tokens(settings.tokens_path)
     now = now_ms()
     if as_json:
         print_json({"tokens": [_shown(entry, now) for entry in entries]})

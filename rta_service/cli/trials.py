@@ -14,7 +14,7 @@ from rta_service import wiring
 from rta_service.cli.app import stdout
 from rta_service.cli.desk import instant, me
 from rta_service.cli.models import models_app
-from rta_service.cli.options import AsJson, DataDir, RedisUrl, Why, settings_of, who
+from rta_service.cli.options import AsJson, DataDir, RedisUrl, Why, existing, settings_of, who
 from rta_service.cli.release import print_json
 from rta_service.domain.clock import SystemClock
 from rta_service.domain.errors import InvalidInput
@@ -41,7 +41,7 @@ def outcomes(
     as_json: AsJson = False,
 ) -> None:
     """Bring the matured labels of decisions; models on trial are judged by them."""
-    settings = settings_of(data, redis_url)
+    settings = existing(settings_of(data, redis_url))
     try:
         with _opened(file) as lines, wiring.open_shelf(settings) as shelf:
             taken = Outcomes(lambda: shelf, wiring.key_ring(settings), SystemClock())
@@ -84,7 +84,7 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _pilot(data: Path | None, redis_url: str | None) -> Iterator[Autopilot]:
-    settings = settings_of(data, redis_url)
+    settings = existing(settings_of(data, redis_url))
     with wiring.open_shelf(settings) as shelf:
         yield wiring.autopilot(settings, lambda: shelf, SystemClock())
 

@@ -57,6 +57,30 @@ def test_errors_become_one_line_and_an_exit_code(
     assert EXIT_FAILED == 3
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("models", "list"),
+        ("models", "show", "trade"),
+        ("models", "log"),
+        ("models", "autopilot"),
+        ("release", "show"),
+        ("release", "rollback"),
+        ("strategies", "show"),
+        ("profiles", "show", "0123456789abcdef0123456789abcdef"),
+        ("tokens", "list"),
+    ],
+    ids=" ".join,
+)
+def test_whoever_asks_in_a_wrong_place_is_told_and_nothing_is_made_there(
+    rta: Rta, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(InvalidInput, match="data: no data folder there: say which with --data"):
+        rta(*words)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_log_becomes_a_snapshot_that_waits_for_the_other_parts(
     rta: Rta, made_world: World, tmp_path: Path
 ) -> None:
@@ -141,7 +165,11 @@ def test_tables_are_printed_for_people(rta: Rta, made_world: World, tmp_path: Pa
         (("models", "publish", "nowhere"), "nowhere"),
     ],
 )
-def test_wrong_input_is_named(rta: Rta, words: tuple[str, ...], message: str) -> None:
+def test_wrong_input_is_named(
+    rta: Rta, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "data").mkdir()
+
     with pytest.raises(InvalidInput, match=message):
         rta(*words)
 

@@ -20,6 +20,8 @@ Rta = Callable[..., Any]
 
 @pytest.fixture
 def rta(tmp_path: Path) -> Rta:
+    (tmp_path / "data").mkdir()
+
     def call(*words: object, stdin: str | None = None) -> Any:
         environment = {"RTA_DATA_DIR": str(tmp_path / "data"), "RTA_REDIS_URL": None}
         arguments = ["models", *(str(word) for word in words)]
