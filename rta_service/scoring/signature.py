@@ -89,7 +89,9 @@ def verify(manifest: bytes, signature: bytes, trusted: Mapping[str, TrustedKey])
         known = ", ".join(f"{name} ({known.name})" for name, known in trusted.items())
         raise ModelRefused(
             f"signature.json: the key {said.key_id[:64]!r} is not trusted here; trusted are: "
-            f"{known or 'none'}"
+            f"{known or 'none'}. To trust it, have its line of `rta models keygen` (it ends with "
+            "this id) added to secrets/model_keys in the service's data folder, or to the file of "
+            "RTA_MODEL_KEYS; it counts from the next upload on"
         )
     try:
         Ed25519PublicKey.from_public_bytes(key.public).verify(value, _CONTEXT + manifest)
@@ -132,8 +134,8 @@ def read_key(path: Path) -> bytes:
 
 
 def trusted_line(name: str, public: bytes) -> str:
-    """Write a key as a line of the trusted-keys file."""
-    return f"{name} {base64.b64encode(public).decode()}\n"
+    """Write a key as a line of the trusted-keys file, with the id that refusals name it by."""
+    return f"{name} {base64.b64encode(public).decode()}  # {key_id(public)}\n"
 
 
 def read_trusted(path: Path) -> dict[str, TrustedKey]:

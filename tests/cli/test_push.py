@@ -147,10 +147,12 @@ def test_a_key_is_made_for_its_owner_and_its_line_is_what_a_service_trusts(
     line = rta("models", "keygen", tmp_path / "key", "--name", "growth_team").stdout
     (tmp_path / "keys").write_text(line)
 
-    rta("models", "sign", folder, "--key", tmp_path / "key")
+    signing = rta("models", "sign", folder, "--key", tmp_path / "key").stdout
 
     newest = folder / "register" / "v2"
     trusted = read_trusted(tmp_path / "keys")
+    assert line.endswith(f"  # {next(iter(trusted))}\n")
+    assert f"with {next(iter(trusted))}" in signing
     signed = (newest / "signature.json").read_bytes()
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
     assert verify((newest / "manifest.json").read_bytes(), signed, trusted).name == "growth_team"
