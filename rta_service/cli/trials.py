@@ -108,6 +108,7 @@ def _show_status(status: Status) -> None:
     switch, last = status.switch, status.last
     by = f" since {instant(switch.at_ms)} by {switch.who}: {switch.why}" if switch.who else ""
     _say(f"{'on' if switch.on else 'off'}{by or ' by RTA_AUTOPILOT'}")
+    _say(f"on trial: {', '.join(status.on_trial)}" if status.on_trial else "nothing is on trial")
     if last is None:
         _say("it has judged nothing yet")
         return

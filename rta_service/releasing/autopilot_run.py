@@ -63,6 +63,8 @@ class Status(msgspec.Struct, frozen=True):
 
     switch: Switch
     last: Look | None
+    on_trial: tuple[str, ...] = ()
+    """What it judges now if it is on, by `name@version`."""
 
 
 Kept = TypeVar("Kept", Switch, Look)
@@ -100,7 +102,12 @@ class Autopilot:
         """Say whether it is on, and what it last saw and did on whichever host."""
         store = self._store()
         last = store.last()
-        return Status(self._switch(store), None if last is None else _read(last, Look))
+        trials = _together(self._shelf().releases.current())
+        return Status(
+            self._switch(store),
+            None if last is None else _read(last, Look),
+            tuple(_name(trial) for trial in trials),
+        )
 
     def switch(self, who: Actor, why: str, *, on: bool) -> Switch:
         """Switch it on or off everywhere; raises NotAllowed or InvalidInput."""
@@ -153,7 +160,7 @@ class Autopilot:
             place=self._rules.place,
             release_id=release.release_id,
             judgement=judge_together(list(judged.values())),
-            models={f"{t.name}@{t.candidate.version}": one for t, one in judged.items()},
+            models={_name(trial): one for trial, one in judged.items()},
             done="",
         )
 
@@ -224,6 +231,10 @@ def _together(release: Release | None) -> list[Trial]:
     """Give the models that are judged together: the canary's, or without one the shadows."""
     phase = Phase.CANARY if release is not None and release.canary else Phase.SHADOW
     return [trial for trial in trials_of(release) if trial.phase is phase]
+
+
+def _name(trial: Trial) -> str:
+    return f"{trial.name}@{trial.candidate.version}"
 
 
 def _manifests(shelf: Shelf, trial: Trial) -> tuple[ModelManifest, ModelManifest]:

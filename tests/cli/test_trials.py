@@ -72,7 +72,7 @@ def test_the_autopilot_is_switched_and_says_who_did_it(rta: Rta) -> None:
     assert status["switch"]["on"]
     assert status["switch"]["who"].startswith("cli:")
     assert "by cli:" in rta("autopilot", "status").stdout
-    assert "it has judged nothing yet" in rta("autopilot").stdout
+    assert "nothing is on trial\nit has judged nothing yet" in rta("autopilot").stdout
     assert rta("autopilot", "off", "--why", "back").stdout.startswith("off since")
 
 

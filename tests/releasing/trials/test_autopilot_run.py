@@ -178,6 +178,7 @@ def test_without_evidence_it_waits_and_says_what_is_lacking(
     assert any("0 of 1,000 matured positives" in reason for reason in look.judgement.reasons)
     assert deputy.wishes == []
     assert pilot.status().last == look
+    assert pilot.status().on_trial == (f"register@{a_good_one.version}",)
 
 
 def test_nothing_happens_while_it_is_off(town: Any, deputy: Any, a_greedy_one: ModelRef) -> None:
