@@ -117,7 +117,7 @@ def approvals(data: DataDir = None, redis_url: RedisUrl = None, as_json: AsJson 
     if as_json:
         print_json({"pending": [msgspec.to_builtins(wish) for wish in waiting]})
         return
-    table = Table("id", "what", "asked by", "when (UTC)", "why", "until (UTC)")
+    table = Table("pending_id", "what", "asked by", "when (UTC)", "why", "until (UTC)")
     for wish in waiting:
         asked, until = instant(wish.asked_at_ms), instant(wish.expires_at_ms)
         what = plain(describe(wish.command))
@@ -127,7 +127,7 @@ def approvals(data: DataDir = None, redis_url: RedisUrl = None, as_json: AsJson 
 
 @models_app.command()
 def approve(
-    pending_id: Annotated[str, typer.Argument(metavar="ID")],
+    pending_id: Annotated[str, typer.Argument(metavar="PENDING_ID")],
     data: DataDir = None,
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
@@ -140,7 +140,7 @@ def approve(
 
 @models_app.command()
 def withdraw(
-    pending_id: Annotated[str, typer.Argument(metavar="ID")],
+    pending_id: Annotated[str, typer.Argument(metavar="PENDING_ID")],
     data: DataDir = None,
     redis_url: RedisUrl = None,
     as_json: AsJson = False,

@@ -125,9 +125,15 @@ class Rollouts:
         return wish
 
     def pending(self) -> list[Pending]:
-        """Give what waits for a second person, the oldest first."""
+        """Give what waits for a second person, the oldest first.
+
+        A wish on a release that no longer decides can't be approved any more and is left out.
+        """
         shelf = self._shelf()
-        return Approvals(shelf.client, shelf.namespace).all()
+        current = shelf.releases.current()
+        decides = current.release_id if current else ""
+        waiting = Approvals(shelf.client, shelf.namespace).all()
+        return [wish for wish in waiting if wish.command.release_id == decides]
 
     def log(self, count: int) -> list[AuditEntry]:
         """Give the newest entries of the audit log, the newest first."""

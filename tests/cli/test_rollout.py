@@ -180,6 +180,7 @@ def test_going_live_waits_for_a_second_person_where_that_is_asked_for(
     assert f"rta models approve {waiting['pending_id']}" in mine
     assert "withdrawn: live trade@v-next without a canary" in withdrawn
     assert theirs.pending_id in listed
+    assert "pending_id" in listed
     assert "v-next" in {ref["version"] for ref in approved["models"]}
     assert f"approved by {who()}" in rta("log", "--count", 1, "--json")["entries"][0]["what"]
 

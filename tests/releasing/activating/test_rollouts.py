@@ -226,6 +226,7 @@ def test_an_approval_is_for_the_release_it_was_asked_on(careful: Rollouts, stage
         careful.approve(asked.pending_id, BOB)
     with pytest.raises(OutOfDate, match="was asked on r1"):
         careful.approve(asked.pending_id, BOB, decided_on="r2")
+    assert careful.pending() == []  # nobody can approve it any more, so it is not offered
     assert stage.old in careful.current().models  # type: ignore[union-attr]  # there is one
 
 
