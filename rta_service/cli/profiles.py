@@ -30,8 +30,10 @@ from rta_service.domain.thresholds import DAY_S
 from rta_service.domain.user import ValueTier
 from rta_service.online.explain import describe_record
 from rta_service.record import stage_at, unpack
+from rta_service.record_delta import apply_deltas
 from rta_service.releasing.publishing import Change, publish as publish_release
 from rta_service.releasing.shelf import snapshot_of
+from rta_service.stores.delta_store import DeltaStore, days_between
 from rta_service.stores.snapshots import LoadOptions, find_record, load_snapshot
 
 profiles_app = typer.Typer(help="User records: who a device is.", no_args_is_help=True)
@@ -117,7 +119,7 @@ def show(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show who a device is on the snapshot that decides now."""
+    """Show who a device is now: on the snapshot that decides, with what happened since."""
     settings = existing(settings_of(data, redis_url))
     md5 = canonical_md5(kind, device_id, form)
     if md5 is None:
@@ -131,6 +133,10 @@ def show(
             raise InvalidInput(f"no snapshot was published yet ({settings.place})", "profiles")
         manifest = snapshot_of(shelf, snapshot_id)
         found = find_record(shelf.client, shelf.namespace, manifest, key)
+        days = days_between(manifest.as_of_s, now_s)
+        deltas = DeltaStore(shelf.client, shelf.namespace).find(key, days)
+    if deltas:
+        found = apply_deltas(found, deltas)
     if found is None:
         raise InvalidInput(
             f"unknown to snapshot {snapshot_id}. 32 hex digits are taken for an MD5, anything "
@@ -141,6 +147,7 @@ def show(
     described: dict[str, Any] = {
         "device": key.hex(),
         "snapshot": snapshot_id,
+        "days_of_newer_events": len(deltas),
         "stage": stage_at(record, now_s, manifest.thresholds).label,
         "stage_as_of_snapshot": stage_at(record, manifest.as_of_s, manifest.thresholds).label,
         "tier": ValueTier(record.tier).label,

@@ -1,5 +1,6 @@
 """What comes back to a running service: it changes who people are, and what ads are worth."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,13 +10,18 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from rta_service import wiring_events
+from rta_service.cli import commands
+from rta_service.cli.app import app as command_tree
 from rta_service.domain.clock import SystemClock
 from rta_service.domain.reason import ReasonCode
 from rta_service.feedback.attributing import cells
 from rta_service.feedback.sending import EventSender, Port
 from rta_service.stores.ledger import Ledger
+
+assert commands.profiles is not None  # importing it hangs the subcommands in
 
 HOUR_MS = 3_600_000
 FRESH_S = 1.0
@@ -77,10 +83,16 @@ def test_a_registration_changes_the_next_decision_within_a_second_under_load(
                 threading.Event().wait(FRESH_S)
                 late += [new_users(ask(service, person))["reason"] for _ in range(10)]
         again = new_users(ask(service, "somebody-else"))["reason"]
+        words = ["profiles", "show", people[0], "--kind", "oaid", "--form", "raw", "--json"]
+        data = ["--data", str(service.settings.data_dir)]
+        shown = CliRunner().invoke(command_tree, [*words, *data], env={"RTA_NAMESPACE": "test"})
 
     assert set(late) == {ReasonCode.ALREADY_REGISTERED.label}
     assert again != ReasonCode.ALREADY_REGISTERED.label
     assert load.errors == {}
+    record = json.loads(shown.stdout)
+    assert record["days_of_newer_events"] == 1
+    assert record["tier"] == "D"
 
 
 def test_a_click_by_its_link_is_owed_what_was_predicted_and_a_registration_what_it_cost(
