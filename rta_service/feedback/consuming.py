@@ -22,6 +22,8 @@ CONSUMER: Final = "one"
 """The same in every process: what a dead one read is the next one's to go on with."""
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 5.0
+MOST_IN_A_ROW: Final = 100
+"""Events that fail one after the other; each further one costs a pause: is it our own fault?"""
 _STEP_S: Final = 0.25
 """While resting, a lost lease is noticed this soon."""
 
@@ -131,6 +133,7 @@ class _Run:
         self._sealer = source.make_sealer()
         self._progress = progress
         self._pause_s = FIRST_PAUSE_S
+        self._failed_in_a_row = 0
 
     async def until_lost(self) -> None:
         """Do what waits, then what comes, and begin again whenever something fails."""
@@ -210,12 +213,22 @@ class _Run:
                 if len(part) == 1:
                     body = to_bytes(part[0].sealed)
                     await self._set_aside([Aside(part[0].entry_id, _reason(error), body)])
+                    self._check_row(_reason(error))
                 else:
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
             else:
+                self._failed_in_a_row = 0
                 self._progress.handled += len(part)
                 await self._ack([one.entry_id for one in part])
+
+    def _check_row(self, reason: str) -> None:
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= MOST_IN_A_ROW:
+            raise DegradedError(
+                f"{self._failed_in_a_row} events in a row could not be done and were set aside "
+                f"({reason}); trying the next one after a pause"
+            )
 
     async def _settle(self) -> None:
         if self._rules.leaves_store:

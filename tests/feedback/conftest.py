@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ class Parts(Kit):
     def __init__(self, client: AsyncClient, space: str, log: EventLog) -> None:
         self.client: Any = client
         self.log = log
-        self.poison = PoisonStore(client, space, max_length=5)
+        self.poison_of = partial(PoisonStore, client, space)
+        self.poison = self.poison_of(5)
         self.is_ours = True
 
     @property

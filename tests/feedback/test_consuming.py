@@ -202,6 +202,30 @@ async def test_with_the_poison_full_a_group_waits_and_loses_nothing(parts: Parts
     assert progress.set_aside == 7
 
 
+async def test_a_fault_of_our_own_does_not_set_everything_aside_at_once(parts: Parts) -> None:
+    parts.poison = parts.poison_of(1_000)
+    await send(parts, 0, 300)
+
+    def broken(_: Sequence[Taken]) -> None:
+        raise TypeError
+
+    progress = Progress()
+    running = asyncio.create_task(
+        run_group(Group("fresh", Noting(broken), QUICK), parts.source, progress)
+    )
+    await until(lambda: "100 events in a row could not be done" in progress.trouble)
+    await asyncio.sleep(0.3)
+    slow = progress.set_aside
+    parts.is_ours = False
+    await running
+    parts.is_ours = True
+    mended = Noting()
+    await run(parts, mended, lambda: len(mended.seen) == 300 - progress.set_aside)
+
+    assert 100 < slow < 110
+    assert "TypeError" in progress.trouble
+
+
 async def test_a_heavy_batch_is_handled_in_parts(parts: Parts) -> None:
     await send(parts, 0, 10)
     weight = len(parts.draft(parts.happening(0, NOW_MS)).body)

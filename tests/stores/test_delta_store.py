@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 
 from rta_service.device_key import bucket_of
 from rta_service.domain.errors import StaleWriter, StoreUnavailable
-from rta_service.domain.events import Event
+from rta_service.domain.events import RECORDED, Event
 from rta_service.domain.thresholds import DAY_S
 from rta_service.record_delta import day_of, fold, pack_delta, unpack_delta
 from rta_service.stores.delta_store import (
@@ -58,7 +58,7 @@ def a_stream(events: int, seed: int = 1) -> list[Entry]:
     keys = [chance.randbytes(8) for _ in range(30)]
     entries: list[Entry] = []
     for number in range(1, events + 1):
-        day, word = TODAY - chance.randint(0, 1), chance.choice(list(Event))
+        day, word = TODAY - chance.randint(0, 1), chance.choice(RECORDED)
         told = {"event": word, "cents": number, "order_id": "o1"}
         entries += [
             entry(number, key, day, **told) for key in chance.sample(keys, chance.randint(1, 2))
