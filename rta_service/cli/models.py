@@ -49,7 +49,10 @@ def train(
     seed: Annotated[int, typer.Option(help="Same seed, same log: same models.")] = 7,
     as_json: AsJson = False,
 ) -> None:
-    """Train the heads of a funnel and write them as bundles with golden vectors and cards."""
+    """Train a funnel's heads from a log and write them as bundles.
+
+    Each has golden vectors, evaluation rows and a card beside it.
+    """
     from rta_service.offline.events import LogOptions
     from rta_service.offline.training.funnel_file import Funnel, read_funnel
     from rta_service.offline.training.head_training import HeadOptions

@@ -56,7 +56,10 @@ def keygen(
     file: Annotated[Path, typer.Argument(help="New file for the private key.")],
     name: Annotated[str, typer.Option(help="Whose key it is: one word for verdicts.")] = "growth",
 ) -> None:
-    """Make a key that signs models, and print the line by which a service trusts it."""
+    """Make a key that signs models, and print its line of trust.
+
+    The line goes into a service's file of trusted keys; the key's id stands at its end.
+    """
     if not name.isidentifier():
         raise InvalidInput("is not one plain word", "--name")
     key = generate_key()
@@ -96,7 +99,7 @@ def push(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload models: each is judged by every gate and staged; nothing decides yet.
+    """Upload models to be judged and staged; nothing decides yet.
 
     Exit 0 if all were accepted, 2 if one was refused. Without --url, a model that nobody signed
     is signed by this data folder's own key.
@@ -129,9 +132,9 @@ def publish(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload the newest version of each model, and let all of them decide for everybody at once.
+    """Upload models and let them decide for everybody at once.
 
-    The quick way for a first release; with traffic, `rta models push` and then a rollout in steps
+    The newest version of each. The quick way for a first release; with traffic, `rta models push` and then a rollout in steps
     (shadow, canary, live) is the careful one.
     """
     settings = settings_of(data, redis_url)
@@ -167,7 +170,10 @@ def verdict(
     data: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what every gate found when a version was uploaded, the newest verdict first."""
+    """Show what every gate found when a version was uploaded.
+
+    The newest verdict first.
+    """
     folder = settings_of(data, None).models_folder
     found = [verdict.to_json() for verdict in read_verdicts(folder, name, version)]
     if not found:

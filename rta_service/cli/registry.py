@@ -30,7 +30,7 @@ _ROOMY: Final = 110
 
 @models_app.command(name="list")
 def list_models(data: DataDir = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
-    """List every registered version: where it stands, for whom it decides, how it did."""
+    """List every version: where it stands and how it did."""
     with open_desk(data, redis_url) as desk:
         states = desk.models()
     if as_json:
@@ -49,7 +49,7 @@ def show(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a version: its trial beside the live one, what it says of itself, what gates found."""
+    """Show a version: its trial, its manifest and its verdicts."""
     with open_desk(data, redis_url) as desk:
         document = desk.show(name, version)
     if as_json:
@@ -83,7 +83,7 @@ def diff(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two versions: figures, trees, features, and their scores on the same rows."""
+    """Compare two versions: figures, trees, features and scores."""
     with open_desk(data, redis_url) as desk:
         document = desk.diff(name, *filter(None, (one, other)))
     if as_json:

@@ -47,7 +47,7 @@ def shadow(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let versions score a sample of the traffic; they decide nothing."""
+    """Let versions score a sample of traffic; they decide nothing."""
     _act(Command(Action.SHADOW, _named(models)), _Options(data, redis_url, why, as_json))
 
 
@@ -60,7 +60,10 @@ def canary(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let versions that are in shadow decide for a share of people, or change the share."""
+    """Let versions decide for a share of people, or change it.
+
+    They must be in shadow, or be the canary.
+    """
     if round(share, 6) != share:
         raise InvalidInput(f"{share:g} is not in steps of 0.000001", "--share")
     command = Command(Action.CANARY, _named(models), round(share * MILLION))
@@ -76,7 +79,10 @@ def live(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let the canary decide for all people; what it replaces is kept warm for the way back."""
+    """Let the canary decide for all people.
+
+    What it replaces is kept warm for the way back.
+    """
     command = Command(Action.LIVE, _named(models), skip=skip)
     _act(command, _Options(data, redis_url, why, as_json))
 
@@ -85,7 +91,10 @@ def live(
 def stop(
     why: Why = "", data: DataDir = None, redis_url: RedisUrl = None, as_json: AsJson = False
 ) -> None:
-    """End the canary, or where there is none the shadows; the live models go on."""
+    """End the canary, or where there is none the shadows.
+
+    The live models go on.
+    """
     _act(Command(Action.STOP), _Options(data, redis_url, why, as_json))
 
 
@@ -93,7 +102,10 @@ def stop(
 def rollback(
     why: Why = "", data: DataDir = None, redis_url: RedisUrl = None, as_json: AsJson = False
 ) -> None:
-    """End a canary; without one, let the previous versions decide again."""
+    """End a canary, or let the previous versions decide again.
+
+    But for those that were rolled back themselves.
+    """
     _act(Command(Action.ROLLBACK), _Options(data, redis_url, why, as_json))
 
 
@@ -105,7 +117,10 @@ def archive(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let go of previous versions; there is then no way back to them at once."""
+    """Let go of previous versions.
+
+    There is then no way back to them at once.
+    """
     _act(Command(Action.ARCHIVE, _named(models)), _Options(data, redis_url, why, as_json))
 
 

@@ -40,7 +40,10 @@ def outcomes(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the matured labels of decisions; models on trial are judged by them."""
+    """Bring matured labels, by which models on trial are judged.
+
+    Exits with 0 when every line was taken, or known before, 1 when some were rejected.
+    """
     settings = existing(settings_of(data, redis_url))
     try:
         with _opened(file) as lines, wiring.open_shelf(settings) as shelf:
@@ -50,8 +53,9 @@ def outcomes(
         raise InvalidInput(f"can't be read ({error.strerror})", str(file)) from error
     if as_json:
         print_json({"lines": [msgspec.to_builtins(fate) for fate in fates]})
-        return
-    _show_fates(fates)
+    else:
+        _show_fates(fates)
+    raise typer.Exit(int(any(fate.fate == "rejected" for fate in fates)))
 
 
 @models_app.command()
@@ -62,7 +66,10 @@ def autopilot(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the autopilot's state and last judgement, or switch it on or off on all hosts."""
+    """Show the autopilot's last judgement, or switch it on or off.
+
+    A switch holds on all hosts.
+    """
     with _pilot(data, redis_url) as pilot:
         if wish is not Wish.STATUS:
             pilot.switch(me(), why, on=wish is Wish.ON)

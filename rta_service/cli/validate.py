@@ -23,7 +23,10 @@ def validate(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Check models without loading them; exit 0 if all are sound, 2 with the reasons if not."""
+    """Check models without loading them.
+
+    Exit 0 if all are sound, 2 with the reasons if not.
+    """
     from rta_service.scoring.model_report import find_models, report_model
 
     files = find_models(path)

@@ -112,7 +112,9 @@ class Autopilot:
     def switch(self, who: Actor, why: str, *, on: bool) -> Switch:
         """Switch it on or off everywhere; raises NotAllowed or InvalidInput."""
         if not who.role.covers(Role.ADMIN):
-            raise NotAllowed(f"{who.name} is a {who.role}; this needs the role {Role.ADMIN}")
+            raise NotAllowed(
+                f"{who.name} has the role {who.role}; this needs the role {Role.ADMIN}"
+            )
         if not why.strip():
             raise InvalidInput("say why; it stands in the audit log", "why")
         wanted = Switch(on, who.name, why, self._clock.now_ms())

@@ -115,7 +115,7 @@ class Rollouts:
     def withdraw(self, pending_id: str, who: Actor) -> Pending:
         """Let go of a wish that waits; raises UnknownName."""
         if not who.role.covers(Role.OPERATOR):
-            raise NotAllowed(f"{who.name} is a {who.role}; this needs the role operator")
+            raise NotAllowed(f"{who.name} has the role {who.role}; this needs the role operator")
         shelf = self._shelf()
         waiting = Approvals(shelf.client, shelf.namespace)
         wish = waiting.get(pending_id)
@@ -213,7 +213,7 @@ def _effect(current: Release, step: Release) -> str:
 def _check_role(command: Command, who: Actor) -> None:
     needed = Role.ADMIN if command.skip else Role.OPERATOR
     if not who.role.covers(needed):
-        raise NotAllowed(f"{who.name} is a {who.role}; this needs the role {needed}")
+        raise NotAllowed(f"{who.name} has the role {who.role}; this needs the role {needed}")
 
 
 def _decided_on(shelf: Shelf, release_id: str) -> Release:

@@ -266,7 +266,9 @@ def _within(
 def at_least(name: str, figure: float, least: float, note: str, error: float = 0.0) -> Gate:
     """Refuse a lesser figure, even with its error on top; what is no number is refused too."""
     outcome: Outcome = "passed" if figure + error >= least else "failed"
-    if error:
+    if error and figure < least <= figure + error:
+        note += f"; below, but so few rows know it only to {error:.3f} (99 %): not refused for that"
+    elif error:
         note += f"; 99 % error {error:.3f}, refused only if it is too small with that on top"
     return Gate(name, outcome, _kept(figure), f">= {least:g}", note)
 

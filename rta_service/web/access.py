@@ -66,7 +66,7 @@ def admitted(tokens: Tokens, headers: Mapping[str, str], needed: Role) -> Actor:
         message = "unknown or expired token; send one as Authorization: Bearer <token>"
         raise HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
     if not who.role.covers(needed):
-        raise NotAllowed(f"{who.name} is a {who.role}; this needs the role {needed}")
+        raise NotAllowed(f"{who.name} has the role {who.role}; this needs the role {needed}")
     return who
 
 

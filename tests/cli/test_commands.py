@@ -38,6 +38,13 @@ def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(command_tree, ["--version"]).stdout == f"rta-service {__version__}\n"
 
 
+def test_no_command_on_models_is_described_by_half_a_sentence() -> None:
+    shown = CliRunner().invoke(command_tree, ["models", "--help"]).stdout.partition("Commands:")[2]
+
+    assert "rollback" in shown
+    assert "..." not in shown
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

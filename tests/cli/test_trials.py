@@ -43,9 +43,11 @@ def test_outcomes_are_brought_from_a_file_line_by_line(rta: Rta, tmp_path: Path)
     file = tmp_path / "outcomes.jsonl"
     file.write_text(lines({}, {"labels": {"register": 3}}, {}, {"id": "0"}))
 
-    shown = rta("outcomes", file).stdout
+    first = rta("outcomes", file)
+    shown = first.stdout
     again = json.loads(rta("outcomes", file, "--json").stdout)
 
+    assert first.exit_code == 1
     assert "2 accepted, 1 duplicate, 1 rejected" in shown
     assert "line 2: labels.register must be 0 or 1" in shown
     assert [line["fate"] for line in again["lines"]].count("duplicate") == 3
@@ -56,6 +58,14 @@ def test_outcomes_are_read_from_standard_input_and_only_some_faults_are_shown(rt
 
     assert "25 rejected" in shown
     assert "and 5 more" in shown
+
+
+def test_outcomes_that_are_all_taken_are_no_failure(rta: Rta) -> None:
+    text = lines({}, {})
+
+    first, again = rta("outcomes", "-", stdin=text), rta("outcomes", "-", "--json", stdin=text)
+
+    assert (first.exit_code, again.exit_code) == (0, 0)
 
 
 def test_a_file_that_is_not_there_is_named(rta: Rta) -> None:

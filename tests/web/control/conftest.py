@@ -99,7 +99,7 @@ class FakeDesk:
         self._ask((command, who))
         time.sleep(self.slow_s)
         if command.skip and who.role is not Role.ADMIN:
-            raise NotAllowed(f"{who.name} is a {who.role}; this needs the role admin")
+            raise NotAllowed(f"{who.name} has the role {who.role}; this needs the role admin")
         if command.why == "two persons":
             wish = Pending("w1", command, who.name, NOW_MS, NOW_MS + 1)
             self.waiting.append(wish)
