@@ -5,7 +5,6 @@ import functools
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,32 +12,26 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
 from pydantic import ValidationError
 
 from rta_service import secret_files
 from rta_service.config import Settings
 from rta_service.device_key import KEY_BYTES, KeyRing
 from rta_service.domain.clock import Clock, SystemClock
-from rta_service.domain.errors import DegradedError, InvalidInput, StoreUnavailable
+from rta_service.domain.errors import DegradedError, InvalidInput
 from rta_service.domain.release import SnapshotManifest
 from rta_service.domain.request import AdRequest
 from rta_service.domain.tag import TagCodec
 from rta_service.online.batcher import Batcher, BatchLimits
-from rta_service.online.explain import Means, explain
 from rta_service.online.pipeline import BatchOutcome, Pipeline
 from rta_service.online.watcher import ReleaseWatcher
 from rta_service.platforms.registry import load_adapters
 from rta_service.releasing.autopilot_run import Autopilot, Rules
-from rta_service.releasing.background import Background, Pace
-from rta_service.releasing.desk import Desk
-from rta_service.releasing.fresh_rules import FreshRules
 from rta_service.releasing.herald import Herald
 from rta_service.releasing.loading import StoredReleases, all_warm, way_back
 from rta_service.releasing.rollouts import Rollouts
 from rta_service.releasing.shelf import Shelf
-from rta_service.releasing.trial_office import Habits, Parts, TrialOffice, open_office
-from rta_service.releasing.uploading import UploadRules, Uploads
+from rta_service.releasing.uploading import UploadRules
 from rta_service.scoring.bundle import BundleLimits
 from rta_service.scoring.signature import (
     TrustedKey,
@@ -50,21 +43,14 @@ from rta_service.scoring.signature import (
 from rta_service.stores.decision_records import DecisionRecordLog
 from rta_service.stores.delta_store import days_between
 from rta_service.stores.embedded import EmbeddedStore
-from rta_service.stores.idempotency import IdempotencyStore
 from rta_service.stores.profile_reader import RedisProfileReader
 from rta_service.stores.redis import HotProfile, admin_client, hot_client, watch_client
 from rta_service.stores.release_reader import AsyncReleaseReader, worker_name
-from rta_service.stores.token_file import TokenFile
-from rta_service.telemetry import SkewAlarm, Telemetry, count_batch, exposition
+from rta_service.telemetry import Telemetry, count_batch
 from rta_service.telemetry.decision_records import DecisionRecorder
 from rta_service.telemetry.sampling import Taking, TrafficSampler, open_ring
-from rta_service.web.control import Desks, control_app
 from rta_service.web.decision import decision_app
-from rta_service.web.gate import Gate
-from rta_service.web.idempotency import Idempotency
 from rta_service.web.lane import ASGIApp, Lane
-from rta_service.web.trial_routes import outcome_routes, trial_routes
-from rta_service.web.upload_routes import UploadLimits
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -285,80 +271,3 @@ def host_name(settings: Settings) -> str:
     """Name this host's service among all that share the store."""
     folder = sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:8]
     return f"{socket.gethostname()}-{folder}"
-
-
-def trial_office(settings: Settings, parts: Deciding) -> TrialOffice:
-    """Put together what the control process does with models on trial; nothing runs yet."""
-    said: dict[str, str] = {}
-
-    def failed(work: str, error: Exception | None) -> None:
-        text = f"{type(error).__name__}: {error}" if error else ""
-        if said.get(work, "") != text:
-            say("trials_fail" if text else "trials_go_on", parts.clock, work=work, error=text)
-        said[work] = text
-
-    pilot = autopilot(settings, parts.shelves, parts.clock)
-    keys = key_ring(settings)
-    given = Parts(parts.shelves, pilot, keys, parts.clock, parts.telemetry, failed)
-    habits = Habits(settings.run_dir, host_name(settings), settings.shadow_cpu_share)
-    return open_office(given, habits)
-
-
-def control_service(settings: Settings, parts: Deciding, trials: TrialOffice) -> FastAPI:
-    """Build the control port's application."""
-    means = Means(parts.reader, key_ring(settings), parts.clock, tag_codec(settings))
-    shelves = parts.shelves
-    releases = Desk(shelves, parts.clock)
-    rules = FreshRules(
-        functools.partial(upload_rules, settings),
-        lambda error: say("model_keys_refused", parts.clock, error=error),
-    )
-
-    async def explain_request(request: AdRequest) -> dict[str, Any]:
-        await parts.watcher.poll()
-        live = parts.pipeline.live
-        if live is None:
-            raise StoreUnavailable("no release is loaded: publish one first")
-        return await explain(live, means, request)
-
-    desks = Desks(
-        releases,
-        rollouts(settings, shelves, parts.clock),
-        Uploads(shelves, rules, parts.clock, settings.models_folder),
-        UploadLimits(),
-        explain_request,
-        lambda: exposition(settings.run_dir, parts.clock.now_ms()),
-    )
-    gate = control_gate(settings, shelves, releases, parts.clock)
-    more = [functools.partial(make, desk=trials) for make in (trial_routes, outcome_routes)]
-    return control_app(gate, desks, load_adapters(), more)
-
-
-def skew_alarm(settings: Settings, clock: Clock) -> Background:
-    """Watch, beside the control port's requests, that all decision workers agree on a release."""
-    alarm = SkewAlarm(settings.run_dir, clock.now_ms, functools.partial(say, clock=clock))
-
-    def failed(error: Exception | None) -> None:
-        if error is not None:
-            say("skew_unknown", clock, error=f"{type(error).__name__}: {error}")
-
-    pace = Pace(period_s=0.5, cpu_share=0.05, cpu_s=time.thread_time)
-    return Background("version skew", alarm.look, pace, failed)
-
-
-def control_gate(
-    settings: Settings, shelves: Callable[[], Shelf], releases: Desk, clock: Clock
-) -> Gate:
-    """Put together what every control request passes before its route."""
-
-    def tokens_trouble(message: str) -> None:
-        say("tokens_refused", clock, error=message)
-
-    def current_id() -> str:
-        release = releases.current()
-        return release.release_id if release else ""
-
-    control = secret(settings, "control_token").decode()
-    doors = TokenFile(settings.tokens_path, control, clock, tokens_trouble)
-    retries = Idempotency(lambda: IdempotencyStore(shelves().client, settings.namespace))
-    return Gate(doors, retries, current_id)

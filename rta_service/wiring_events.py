@@ -18,7 +18,7 @@ from rta_service.domain.sealing import Sealer
 from rta_service.domain.tag import strategy_mark
 from rta_service.feedback.archive import ARCHIVE_RULES, EventArchive
 from rta_service.feedback.attributing import Attributing
-from rta_service.feedback.consuming import Group, Progress, Source
+from rta_service.feedback.consuming import Group, GroupRules, Progress, Source
 from rta_service.feedback.fresh import FreshRecords
 from rta_service.feedback.intake import Intake
 from rta_service.feedback.tenure import WORK, consume
@@ -51,6 +51,8 @@ _STORE_TIMEOUT_S: Final = 5.0
 _CONNECTIONS: Final = 12
 """Three groups that wait for events and acknowledge, two writers, the lease, the watch."""
 _NAMES_S: Final = 30.0
+_LEAVES_STORE: Final = GroupRules(leaves_store=True)
+"""For the ledger: what it holds, the store must not forget."""
 
 
 def sealer(settings: Settings) -> Sealer:
@@ -230,5 +232,5 @@ def open_groups(settings: Settings, url: str, clock: Clock) -> Iterator[Sequence
         yield (
             Group("fresh", FreshRecords(DeltaStore(store, settings.namespace), keys)),
             Group("archive", archive, archive_rules),
-            Group("attribution", Attributing(ledger, facts, rules, clock)),
+            Group("attribution", Attributing(ledger, facts, rules, clock), _LEAVES_STORE),
         )

@@ -133,14 +133,16 @@ def decision_worker(fd: _Fd, index: Annotated[int, typer.Option()] = 0) -> None:
 @app.command(hidden=True)
 def control_worker(fd: _Fd) -> None:
     """Serve the control port on an inherited socket; started by `rta serve`."""
+    from rta_service import wiring_control
+
     settings = wiring.load_settings()
     watch_parent(os.environ, settings.drain_s)
     with wiring.store_url(settings) as url:
         parts = wiring.deciding(settings, url, "control", takes_part=False)
-    trials = wiring.trial_office(settings, parts)
-    application = wiring.control_service(settings, parts, trials)
+    trials = wiring_control.trial_office(settings, parts)
+    application = wiring_control.control_service(settings, parts, trials)
     listener = socket.socket(fileno=fd)
-    with wiring.skew_alarm(settings, parts.clock), trials.running():
+    with wiring_control.skew_alarm(settings, parts.clock), trials.running():
         serve_app(application, listener, lambda: tell_ready(os.environ), settings.drain_s)
 
 

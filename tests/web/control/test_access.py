@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import APIRouter
 
-from rta_service import wiring
+from rta_service import wiring, wiring_control
 from rta_service.domain.errors import StartupError
 from rta_service.web.gate import Gate
 
@@ -78,7 +78,9 @@ def test_the_table_names_every_route_of_the_service_as_it_is_wired(tmp_path: Pat
     settings = wiring.load_settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1")
     parts = wiring.deciding(settings, "redis://127.0.0.1:1", "control", takes_part=False)
 
-    app = wiring.control_service(settings, parts, wiring.trial_office(settings, parts))
+    app = wiring_control.control_service(
+        settings, parts, wiring_control.trial_office(settings, parts)
+    )
 
     found = {(method, path) for path, methods in _paths(app).items() for method in methods}
     assert found == set(ROLES)
