@@ -66,14 +66,14 @@ def running_service(settings: Settings, clock: Clock) -> Iterator[subprocess.Pop
         words = log_path.read_text(errors="replace").strip().splitlines()[-5:]
         raise StartupError(f"{error}: {' | '.join(words)}") from error
     finally:
-        os.close(lifeline)
-        os.close(ours)
         process.terminate()
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        os.close(lifeline)  # not before: the end of it is a second signal, which ends all patience
+        os.close(ours)
 
 
 def _await_ready(process: subprocess.Popen[bytes], settings: Settings, clock: Clock) -> None:
