@@ -9,7 +9,10 @@ from rta_service.telemetry.recorder import Telemetry
 
 
 class Guarded(Protocol):
-    """A reader that leaves a failing store alone for a while."""
+    """A reader that leaves a failing store alone for a while, and counts fresh records."""
+
+    fresh: int
+    unreadable: int
 
     @property
     def breaker_open(self) -> bool:
@@ -27,6 +30,7 @@ def count_batch(
     telemetry.observe("read", outcome.read_s)
     telemetry.observe("decide", outcome.decide_s)
     telemetry.set_breaker(is_open=reader.breaker_open)
+    telemetry.count_fresh(reader.fresh, reader.unreadable)
     if outcome.failure is not None:
         telemetry.count_failure(outcome.failure)
     for request, decision in zip(requests, outcome.decisions, strict=True):

@@ -65,6 +65,14 @@ EVENTS_POISONED = Metric(
     "Events set aside that nobody has taken back or dropped yet.",
     "events",
 )
+FRESH_RECORDS = Metric(
+    "rta_fresh_records_total",
+    Kind.COUNTER,
+    "Records read for decisions that events since the snapshot changed or made, and those that did"
+    " not go together with theirs and were used as the snapshot has them.",
+    "records",
+    (Label("outcome", ("merged", "unreadable")),),
+)
 EVENT_METRICS: Final = (
     LINES_TAKEN,
     LINES_REJECTED,
@@ -74,5 +82,6 @@ EVENT_METRICS: Final = (
     EVENTS_BACKLOG,
     EVENTS_LAG,
     EVENTS_POISONED,
+    FRESH_RECORDS,
 )
 """In the order of their cells and of the documentation."""

@@ -18,6 +18,7 @@ from rta_service.telemetry.event_metrics import (
     EVENTS_LAG,
     EVENTS_POISONED,
     EVENTS_SET_ASIDE,
+    FRESH_RECORDS,
     LINES_REJECTED,
     LINES_TAKEN,
 )
@@ -102,6 +103,7 @@ _SET_ASIDE: Final = _places(EVENTS_SET_ASIDE)
 _BACKLOG: Final = _places(EVENTS_BACKLOG)
 _LAG: Final = _places(EVENTS_LAG)
 _POISONED: Final = FIRST_CELL[EVENTS_POISONED.name]
+_FRESH: Final = FIRST_CELL[FRESH_RECORDS.name]
 
 
 def _trial_cell(metric: Metric, model: str, phase: str) -> int:
@@ -117,6 +119,7 @@ class Telemetry:
     def __init__(self, file: CellFile) -> None:
         self._file = file
         self._cells = file.cells
+        self._fresh = (0, 0)
 
     @classmethod
     def open(cls, run_dir: Path, process_name: str) -> Self:
@@ -243,6 +246,13 @@ class Telemetry:
             for line in receipt.lines:
                 if line.rule:
                     self._cells[_REJECTED.get(line.rule, _REJECTED["other"])] += 1
+
+    def count_fresh(self, merged: int, unreadable: int) -> None:
+        """Count records with newer events, from what a reader has met since its start."""
+        if (merged, unreadable) != self._fresh:
+            self._cells[_FRESH] += merged - self._fresh[0]
+            self._cells[_FRESH + 1] += unreadable - self._fresh[1]
+            self._fresh = merged, unreadable
 
     def count_events(self, group: str, handled: int, acknowledged: int, set_aside: int) -> None:
         """Count what a group did with events of the log; for the process that consumes."""

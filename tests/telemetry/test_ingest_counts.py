@@ -26,3 +26,14 @@ def test_lines_are_counted_by_fate_and_rejected_ones_by_the_rule_they_break(tmp_
         'rta_ingest_rejected_total{rule="too_old"} 1.0',
         'rta_ingest_rejected_total{rule="other"} 1.0',
     }
+
+
+def test_fresh_records_are_counted_from_what_the_reader_has_met(tmp_path: Path) -> None:
+    telemetry = Telemetry.open(tmp_path, "decision-0")
+
+    for merged, unreadable in ((3, 0), (3, 0), (5, 1)):
+        telemetry.count_fresh(merged, unreadable)
+    Telemetry.open(tmp_path, "decision-0").count_fresh(2, 0)  # the same process, started anew
+
+    counts = read_all(tmp_path).counts(FRESH_RECORDS, "outcome")
+    assert counts == {("merged",): 7.0, ("unreadable",): 1.0}
