@@ -2,7 +2,8 @@ from pathlib import Path
 
 from rta_service.domain.happening import LineRule
 from rta_service.domain.receipt import Fate, LineFate, Receipt
-from rta_service.telemetry import Telemetry, exposition
+from rta_service.telemetry import Telemetry, exposition, read_all
+from rta_service.telemetry.event_metrics import FRESH_RECORDS
 
 
 def test_lines_are_counted_by_fate_and_rejected_ones_by_the_rule_they_break(tmp_path: Path) -> None:
