@@ -13,6 +13,7 @@ from rta_service.nearline.autopilot.evidence import counts
 from rta_service.nearline.autopilot.pairs import FloatTable, Pairs
 
 _DECILES: Final = 10
+_SPREAD: Final = 5
 _EMPTY: Final = 0.5
 """Stands for the rows of an empty bin, so that its logarithm is finite."""
 
@@ -44,11 +45,12 @@ def ranking_gap(pairs: Pairs) -> RankingGap | None:
 
 
 def stability_index(live: list[int], candidate: list[int]) -> float:
-    """Population stability index of two histograms, over tenths of the live one.
+    """Population stability index of two histograms of scores, over tenths of the live one.
 
-    A limit, not a test: of n rows each, noise alone gives about 20 / n.
+    Of blurred ones: strangers have one score in common, and the least shift of it would carry them
+    all over an edge. A limit, not a test: of n rows each, noise alone gives about 20 / n.
     """
-    one, other = counts(live), counts(candidate)
+    one, other = (_blurred(counts(scores).astype(np.float64)) for scores in (live, candidate))
     below = np.cumsum(one) - one / 2.0
     tenths = np.minimum((below * _DECILES / max(one.sum(), 1)).astype(np.int64), _DECILES - 1)
     first, second = (
@@ -57,6 +59,15 @@ def stability_index(live: list[int], candidate: list[int]) -> float:
     )
     first, second = first / first.sum(), second / second.sum()
     return float(np.sum((second - first) * np.log(second / first)))
+
+
+def _blurred(histogram: FloatTable) -> FloatTable:
+    """Spread each bin over the five around it: factors from 2/3 to 3/2, as in `scoring.drift`."""
+    spread = np.convolve(histogram, np.full(_SPREAD, 1.0 / _SPREAD))
+    kept = spread[_SPREAD // 2 : len(histogram) + _SPREAD // 2].copy()
+    kept[0] += spread[: _SPREAD // 2].sum()
+    kept[-1] += spread[len(histogram) + _SPREAD // 2 :].sum()
+    return kept
 
 
 def _auc(positives: FloatTable, negatives: FloatTable) -> float:

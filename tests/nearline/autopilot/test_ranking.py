@@ -86,3 +86,14 @@ def test_equal_scores_are_stable_and_shifted_ones_are_not() -> None:
 
     assert stability_index(histograms[0], histograms[1]) == 0.0
     assert stability_index(histograms[0], histograms[2]) > 0.25
+
+
+def test_strangers_who_share_one_score_may_move_together() -> None:
+    live = [0] * 20 + [20] * 30 + [0] * 14
+    candidate = list(live)
+    live[30] += 400
+    candidate[32] += 400
+    elsewhere = [0] * 14 + live[:50]
+
+    assert stability_index(live, candidate) < 0.5
+    assert stability_index(live, elsewhere) > 1.0
