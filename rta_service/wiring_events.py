@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -41,7 +42,7 @@ from rta_service.stores.redis import AsyncClient, admin_client, close, watch_cli
 from rta_service.stores.token_file import TokenFile
 from rta_service.telemetry import Telemetry
 from rta_service.web.ingest_app import GroupHealth, ingest_app
-from rta_service.wiring import key_ring, say, secret, shelf, tag_codec
+from rta_service.wiring import key_ring, open_shelf, say, secret, shelf, tag_codec
 
 GROUPS: Final = ("fresh", "archive", "attribution")
 """What is done with every event; the log keeps each until all of them have done it."""
@@ -152,6 +153,13 @@ def check_durability(settings: Settings, url: str) -> None:
     asyncio.run(check())
 
 
+def known_strategies(settings: Settings) -> set[str]:
+    """Name the strategies that decide now."""
+    with open_shelf(settings) as opened:
+        release = opened.releases.current()
+        return {s.strategy_id for s in strategies_of(opened, release)} if release else set()
+
+
 @dataclass(slots=True)
 class StrategyNames:
     """Names strategies by the marks that tags carry; blocks for the store now and then."""
@@ -176,9 +184,22 @@ class StrategyNames:
                 self._names[strategy_mark(strategy.strategy_id)] = strategy.strategy_id
 
 
+class JsonLines(logging.Handler):
+    """Writes what the consumers say as every process does: one JSON object a line."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(logging.WARNING)
+        self._clock = clock
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        say("consumers_say", self._clock, message=record.getMessage())
+
+
 def nearline_app(settings: Settings, url: str) -> FastAPI:
     """Build the ingest port's application, with the consumers running beside it."""
     clock = SystemClock()
+    logging.getLogger("rta_service.feedback").addHandler(JsonLines(clock))
     client = watch_client(url, _STORE_TIMEOUT_S, _CONNECTIONS)
     log = event_log(settings, url, client)
     poison = PoisonStore(client, settings.namespace)
@@ -201,7 +222,9 @@ def nearline_app(settings: Settings, url: str) -> FastAPI:
 
     async def health() -> Mapping[str, GroupHealth]:
         return {
-            name: GroupHealth(state.unread, state.unacknowledged, state.lag_s, state.is_stuck)
+            name: GroupHealth(
+                state.unread, state.unacknowledged, state.lag_s, state.is_stuck, state.trouble
+            )
             for name, state in watch.states.items()
         }
 

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from rta_service import wiring
-from rta_service.cli.app import app, counting, progress, stdout
+from rta_service.cli.app import app, counting, progress, stderr, stdout
 from rta_service.cli.options import AsJson, DataDir, RedisUrl, now_ms, settings_of
 from rta_service.cli.release import print_json
 from rta_service.config import Settings
@@ -33,6 +33,7 @@ _Result = TypeVar("_Result")
 
 _SHOWN: Final = 20
 """Rejected lines that are printed one by one."""
+_SHOWN_GOALS: Final = ("register", "trade")
 _POLL_S: Final = 0.5
 _PAGE: Final = 1_000
 
@@ -237,8 +238,13 @@ def poison(
     if as_json:
         print_json(found)
         return
-    if "poisoned" not in found:
-        stdout.print(", ".join(f"{name} {value}" for name, value in found.items()))
+    if "replayed" in found:
+        stdout.print(
+            f"replayed {found['replayed']}: what fails again is here in some seconds, by another id"
+        )
+        return
+    if "dropped" in found:
+        stdout.print("dropped" if found["dropped"] else "no such event waits here")
         return
     table = Table("id", "group", "event", "reason")
     for one in found["poisoned"]:
@@ -252,7 +258,7 @@ def effects(
     data: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what came of the answers: clicks, costs, conversions, by channel and strategy.
+    """Show clicks, costs and conversions, by channel and strategy.
 
     A conversion counts in the hour of the click it is owed to.
     """
@@ -267,16 +273,24 @@ def effects(
     with Ledger(path, is_reader=True) as ledger:
         found = cells(ledger, now - hours * HOUR_MS, now + HOUR_MS)
     if as_json:
-        print_json({"cells": msgspec.to_builtins(found)})
+        shown = [{**msgspec.to_builtins(c), "place": c.place._asdict()} for c in found]
+        print_json({"cells": shown})
         return
     table = Table(
         *("channel", "strategy", "shown", "clicks", "wins", "cost"),
-        *("registered", "predicted", "traded", "predicted", "paid"),
+        *("registered", "reg. predicted", "traded", "trades predicted", "paid"),
         caption="predictions are of clicks that came with their tag",
     )
     for (channel, strategy), row in sorted(_sums(found).items()):
         table.add_row(channel, strategy, *(f"{value:,.6g}" for value in row))
     stdout.print(table)
+    others = Counter[str]()
+    for cell in found:
+        others.update({goal: sums.conversions for goal, sums in cell.goals.items()})
+    told = (
+        f"{goal} {count:,}" for goal, count in sorted(others.items()) if goal not in _SHOWN_GOALS
+    )
+    stdout.print("other goals: " + (", ".join(told) or "none"), highlight=False)
 
 
 def _sums(found: "Sequence[Cell]") -> dict[tuple[str, str], list[float]]:
@@ -299,18 +313,25 @@ def link(
     platform: Annotated[str, typer.Argument(help="tencent, json, ...")],
     event: Annotated[str, typer.Argument(help="ad_exposure, ad_click or ad_win.")],
     base: Annotated[
-        str, typer.Option("--base", help="How platforms reach the ingest port.")
-    ] = "https://ingest.example",
+        str, typer.Option("--base", help="How platforms reach the ingest port: https://...")
+    ],
     strategy: Annotated[str, typer.Option(help="Of ours, that the campaign is bound to.")] = "",
     campaign: Annotated[str, typer.Option(help="The platform's id of the campaign.")] = "",
     currency: Annotated[str, typer.Option(help="Of the prices that are filled in.")] = "",
     need: Annotated[
-        str, typer.Option(help="Parameters without which a notice is refused, such as tag.")
-    ] = "",
+        list[str] | None,
+        typer.Option(help="Parameter without which a notice is refused, such as tag; repeatable."),
+    ] = None,
     data: DataDir = None,
+    redis_url: RedisUrl = None,
 ) -> None:
     """Print the signed link to enter at a platform for its notices of one event."""
     from rta_service import wiring_events
 
-    says = {"strategy": strategy, "campaign": campaign, "currency": currency, "need": need}
-    typer.echo(wiring_events.links(settings_of(data, None)).make(base, platform, event, says))
+    settings = settings_of(data, redis_url)
+    needed = ",".join(dict.fromkeys(",".join(need or ()).split(",")))
+    says = {"strategy": strategy, "campaign": campaign, "currency": currency, "need": needed}
+    typer.echo(wiring_events.links(settings).make(base, platform, event, says))
+    if strategy and strategy not in (known := wiring_events.known_strategies(settings)):
+        listed = ", ".join(sorted(known)) or "none is published"
+        stderr.print(f"warning: no strategy {strategy!r} decides here; {listed}", markup=False)

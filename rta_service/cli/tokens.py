@@ -13,7 +13,7 @@ from rta_service.cli.release import print_json
 from rta_service.domain.access import Role
 from rta_service.stores.token_file import TokenEntry, add_token, read_tokens, remove_token
 
-tokens_app = typer.Typer(help="Who may use the control port.", no_args_is_help=True)
+tokens_app = typer.Typer(help="Who may use the control and ingest ports.", no_args_is_help=True)
 app.add_typer(tokens_app, name="tokens")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Stands in the audit log.")]
@@ -36,7 +36,7 @@ def add(
         print_json({"token": token, "name": name, "role": role.value})
         return
     typer.echo(token)
-    typer.echo("it is kept nowhere: put it into your secret store now", err=True)
+    typer.echo("the token is kept nowhere else: put it into your secret store now", err=True)
 
 
 @tokens_app.command(name="list")

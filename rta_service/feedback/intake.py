@@ -69,7 +69,7 @@ class Intake:
             async with self._in_turn():
                 for number, line in enumerate(lines[first : first + _LINES_AT_ONCE], first + 1):
                     if line and not line.isspace():
-                        batch.add(number, read_line(line, rules), self.sealer)
+                        batch.add(number, self._read(line, rules), self.sealer)
         new = await self._append(batch.drafts)
         async with self._in_turn():
             return self._receipt(batch, new)
@@ -80,6 +80,13 @@ class Intake:
         batch.add(1, self.links.read(platform, event, query, self._rules()), self.sealer)
         new = [await self._gathering.add(draft) for draft in batch.drafts]
         return self._receipt(batch, new).lines[0]
+
+    def _read(self, line: bytes, rules: ReadingRules) -> Happening | Rejection:
+        """Read a line; a tag that is none of ours would name nothing."""
+        found = read_line(line, rules)
+        if isinstance(found, Rejection) or not found.tag:
+            return found
+        return self.links.fault_of_tag(found, rules) or found
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:

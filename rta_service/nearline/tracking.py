@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote_plus, urlencode
 from rta_service.domain.errors import InvalidInput, UnknownName
 from rta_service.domain.happening import Happening, LineRule, Rejection
 from rta_service.domain.sealing import derived_key
+from rta_service.domain.tag import strategy_mark
 from rta_service.domain.tracking import (
     FILLED,
     IDS,
@@ -51,6 +52,10 @@ class Decided(Protocol):
     @property
     def decided_ms(self) -> int:
         """When the decision was made, rounded down."""
+
+    @property
+    def strategy(self) -> int:
+        """The mark of the strategy that it was for."""
 
 
 ReadTag = Callable[[str], Decided | None]
@@ -139,14 +144,19 @@ class Links:
             return error.rejection
         if isinstance(happening, Rejection):
             return notice.in_its_words(happening)
-        return self._fault_of_tag(happening, rules) or happening
+        return self.fault_of_tag(happening, rules) or happening
 
-    def _fault_of_tag(self, happening: Happening, rules: ReadingRules) -> Rejection | None:
+    def fault_of_tag(self, happening: Happening, rules: ReadingRules) -> Rejection | None:
+        """Say why an event's tag can't be its own; None for one that can, or without a tag."""
         tag = self.read_tag(happening.tag) if happening.tag else None
         if happening.tag and tag is None:
             return Rejection("tag", "is none that this service gave", LineRule.BAD_TAG)
         if tag is not None and tag.decided_ms > happening.ts_ms + rules.max_ahead_ms:
             return Rejection("tag", "was given after this happened", LineRule.BAD_TAG)
+        named = happening.strategy_id
+        if tag is not None and named and tag.strategy != strategy_mark(named):
+            reason = "was given for another strategy than the one that is named"
+            return Rejection("tag", reason, LineRule.BAD_TAG)
         return None
 
 

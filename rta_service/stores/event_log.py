@@ -219,7 +219,7 @@ class EventLog:
     async def backlog(self, group: str) -> Backlog:
         """Say what a group has still to do; servers before 7.0 give the log's length as unread."""
         with store_errors("reading the backlog"):
-            groups = await self._client.xinfo_groups(self._log)
+            groups = await self._groups()
             length = await self._client.xlen(self._log)
         for facts in groups:
             if facts["name"] == group.encode():
@@ -230,7 +230,7 @@ class EventLog:
     async def waiting_since_ms(self, group: str) -> int:
         """Say when the oldest event that a group has not done was accepted; 0 when none waits."""
         with store_errors("reading how far a group is"):
-            groups = await self._client.xinfo_groups(self._log)
+            groups = await self._groups()
             for facts in groups:
                 if facts["name"] == group.encode():
                     break
@@ -243,6 +243,16 @@ class EventLog:
                 after = b"(" + facts["last-delivered-id"]
                 found = await self._client.xrange(self._log, min=after, count=1)
         return int(found[0][0].partition(b"-")[0]) if found else 0
+
+    async def _groups(self) -> list[dict[str, Any]]:
+        """Give the store's facts of all groups; none before the first event or group."""
+        try:
+            found: list[dict[str, Any]] = await self._client.xinfo_groups(self._log)
+        except redis.ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return []
+        return found
 
     async def counts(self) -> dict[str, int]:
         """Give how many events were `accepted` and how many were a `duplicate`, ever."""

@@ -61,7 +61,9 @@ class GroupHealth(msgspec.Struct, frozen=True):
     lag_s: float
     """The age of the oldest event that is not done."""
     stuck: bool = False
-    """Whether nothing moves although there is something to do."""
+    """Whether it has been in trouble for longer than a restart takes."""
+    trouble: str = ""
+    """Why it does not go on."""
 
 
 Health = Callable[[], Awaitable[Mapping[str, GroupHealth]]]
@@ -179,7 +181,7 @@ class _Port:
             reason = str(error) or f"no answer within {_HEALTH_PATIENCE_S:g} s"
             return _readiness(503, {"ready": False, "reason": reason, "groups": {}})
         stuck = [name for name, group in groups.items() if group.stuck]
-        reason = f"nothing moves in {', '.join(stuck)}" if stuck else ""
+        reason = "; ".join(sorted({f"{name}: {groups[name].trouble}" for name in stuck}))
         status = 503 if stuck else 200
         return _readiness(status, {"ready": not stuck, "reason": reason, "groups": groups})
 

@@ -18,6 +18,7 @@ from rta_service.domain.events import Event
 from rta_service.domain.happening import Happening
 from rta_service.domain.receipt import Fate, LineFate, Receipt
 from rta_service.domain.sealing import Sealer, from_bytes
+from rta_service.domain.tag import Tag, TagCodec, strategy_mark
 from rta_service.feedback.intake import Intake
 from rta_service.nearline.reading import DAY_MS, ReadingRules
 from rta_service.nearline.tracking import LinkKeys, Links
@@ -354,3 +355,22 @@ async def test_large_batches_leave_the_loop_to_others(log: EventLog) -> None:
     assert sum(receipt.accepted for receipt in receipts) == 20_000
     # the processor time between two turns; the median machine needs 5 ms for the largest
     assert sorted(held_s)[-3] < 0.04
+
+
+async def test_a_line_with_a_tag_that_is_none_of_ours_is_rejected(log: EventLog) -> None:
+    codec = TagCodec(SECRET)
+    links = Links(LinkKeys([SECRET]), load_tables(), codec.read)
+    intake = Intake(log, SEALER, RULES, StandingClock(), links)
+    ours = codec.write(Tag(1, strategy_mark("s1"), NOW_MS // 60_000))
+    lines = [
+        a_line(1, tag=ours, strategy_id="s1"),
+        a_line(2, tag=ours),
+        a_line(3, tag=ours, strategy_id="s2"),
+        a_line(4, tag="nonsense"),
+    ]
+
+    receipt = await intake.take(b"\n".join(lines))
+
+    fates = [(line.fate, line.field, line.rule) for line in receipt.lines]
+    bad = (Fate.REJECTED, "tag", "bad_tag")
+    assert fates == [(Fate.ACCEPTED, "", ""), (Fate.ACCEPTED, "", ""), bad, bad]

@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from rta_service.domain.errors import InvalidInput, UnknownName
 from rta_service.domain.events import Event
 from rta_service.domain.happening import Happening, LineRule, Rejection
-from rta_service.domain.tag import Tag, TagCodec
+from rta_service.domain.tag import Tag, TagCodec, strategy_mark
 from rta_service.domain.tracking import FILLED, SIGNED, MacroTable
 from rta_service.nearline.reading import ReadingRules
 from rta_service.nearline.tracking import LinkKeys, Links, _parameters
@@ -69,7 +69,7 @@ def rejected(
 
 
 def a_tag(minute: int = NOW_S // 60) -> str:
-    return CODEC.write(Tag(release=1, strategy=2, minute=minute))
+    return CODEC.write(Tag(release=1, strategy=strategy_mark("s1"), minute=minute))
 
 
 def test_a_link_holds_what_it_says_a_signature_and_the_macros_as_they_are() -> None:
@@ -145,6 +145,7 @@ def test_prices_become_micros_of_one_win(price: dict[str, str], micros: int) -> 
         ({"cost_units": "999999999999999"}, "cost_micros", "bad_money"),
         ({"tag": a_tag()[:-1] + "A"}, "tag", "bad_tag"),
         ({"tag": TagCodec(b"another key").write(Tag(1, 2, 3))}, "tag", "bad_tag"),
+        ({"tag": CODEC.write(Tag(1, strategy_mark("s2"), 3))}, "tag", "bad_tag"),
         ({"tag": a_tag(NOW_S // 60 + 20)}, "tag", "bad_tag"),
     ],
 )

@@ -46,7 +46,8 @@ def test_a_file_is_sent_looked_at_counted_and_sent_again(
         stats = json.loads(rta(service, "stats", "--json").stdout)
         table = rta(service, "stats").stdout
         tail = rta(service, "tail", "-n", "3").stdout
-        link = rta(service, "link", "tencent", "ad_click", "--strategy", "s").stdout
+        words = ("--base", "https://x.example", "--need", "tag", "--need", "request")
+        link = rta(service, "link", "tencent", "ad_click", "--strategy", "s", *words)
         health = httpx.get(f"http://127.0.0.1:{service.settings.ingest_port}/readyz").json()
 
     assert (first.exit_code, again.exit_code) == (1, 1)
@@ -58,7 +59,8 @@ def test_a_file_is_sent_looked_at_counted_and_sent_again(
     assert set(stats["groups"]) == {"fresh", "archive", "attribution"}
     assert "1,200" in table
     assert "4a1f3c6d" not in tail
-    assert "/track/tencent/ad_click?strategy=s&k=" in link
+    assert "/track/tencent/ad_click?strategy=s&need=tag%2Crequest&k=" in link.stdout
+    assert "no strategy 's' decides here; first_trade_after_register" in link.stderr
     assert health["ready"] is True
     assert shown.exit_code == 0
 
@@ -82,7 +84,7 @@ def test_what_a_group_cannot_do_is_listed_replayed_and_dropped(start_service: An
     assert {one["group"] for one in listed} == {"fresh", "archive", "attribution"}
     assert "another event key" in listed[0]["reason"]
     assert replayed == {"replayed": 3}
-    assert "dropped True" in dropped
+    assert "dropped" in dropped
     assert len(left) == 2
     assert left[0]["id"] in table
 
@@ -105,4 +107,4 @@ def test_wrong_use_is_told(tmp_path: Path) -> None:
 
     assert call("replay", str(tmp_path / "nothing")) == 2
     assert call("effects") == 2
-    assert call("link", "nowhere", "ad_click") == 2
+    assert call("link", "nowhere", "ad_click", "--base", "https://x.example") == 2

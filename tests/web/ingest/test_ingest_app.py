@@ -331,13 +331,13 @@ async def test_readiness_tells_what_each_group_has_to_do(
     health.groups = {"fresh": GroupHealth(3, 1, 0.5)}
 
     ready = await anyone.get("/readyz")
-    health.groups["archive"] = GroupHealth(9, 0, 700.0, stuck=True)
+    health.groups["archive"] = GroupHealth(9, 0, 700.0, stuck=True, trouble="the disk is full")
     stuck = await anyone.get("/readyz")
 
-    moving = {"unread": 3, "unacknowledged": 1, "lag_s": 0.5, "stuck": False}
+    moving = {"unread": 3, "unacknowledged": 1, "lag_s": 0.5, "stuck": False, "trouble": ""}
     assert (ready.status_code, ready.json()["groups"]) == (200, {"fresh": moving})
     assert (stuck.status_code, stuck.json()["ready"]) == (503, False)
-    assert stuck.json()["reason"] == "nothing moves in archive"
+    assert stuck.json()["reason"] == "archive: the disk is full"
     assert stuck.json()["groups"]["fresh"] == moving
 
 
