@@ -87,9 +87,15 @@ def stream_order(stream_id: bytes) -> tuple[int, int]:
 
 
 def days_between(as_of_s: int, now_s: int, kept_days: int = KEPT_DAYS) -> range:
-    """Give the UTC days, counted from 1970, whose deltas a record as of an instant lacks."""
+    """Give the UTC days, counted from 1970, whose deltas a record as of an instant may lack.
+
+    Today is always among them.
+    """
     today = now_s // DAY_S
-    return range(max(as_of_s // DAY_S, today - kept_days), today + 1)
+    # of a snapshot as of tomorrow too: it was built today, and what came since is only here. What
+    # came before may count twice then, but nobody's opt-out is passed over
+    first = min(as_of_s // DAY_S, today)
+    return range(max(first, today - kept_days), today + 1)
 
 
 class DeltaStore:

@@ -189,11 +189,12 @@ def test_words_that_change_no_record_are_passed_over(admin: AdminClient, namespa
     [
         (20_000 * DAY_S, [20_000, 20_001, 20_002]),
         (20_002 * DAY_S, [20_002]),
-        (20_003 * DAY_S, []),
+        (20_003 * DAY_S, [20_002]),
+        (20_900 * DAY_S, [20_002]),
         (0, list(range(20_002 - KEPT_DAYS, 20_003))),
     ],
 )
-def test_the_days_that_a_snapshot_lacks_go_from_its_as_of_to_today(
+def test_the_days_that_a_snapshot_may_lack_go_from_its_as_of_to_today_and_always_hold_today(
     as_of_s: int, days: list[int]
 ) -> None:
     assert list(days_between(as_of_s, 20_002 * DAY_S + 5)) == days
