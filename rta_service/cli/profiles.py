@@ -1,6 +1,6 @@
 """`rta profiles`: build user records from events, publish them, look one up."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,7 @@ from rta_service.cli.release import print_json, report_change
 from rta_service.device_key import canonical_md5
 from rta_service.domain.device import IdForm, IdKind
 from rta_service.domain.errors import InvalidInput
+from rta_service.domain.release import SnapshotManifest
 from rta_service.domain.sealing import Sealer
 from rta_service.domain.thresholds import DAY_S
 from rta_service.domain.user import ValueTier
@@ -33,6 +34,7 @@ from rta_service.record import stage_at, unpack
 from rta_service.record_delta import apply_deltas
 from rta_service.releasing.publishing import Change, publish as publish_release
 from rta_service.releasing.shelf import snapshot_of
+from rta_service.snapshot_folder import read_manifest
 from rta_service.stores.delta_store import DeltaStore, days_between
 from rta_service.stores.snapshots import LoadOptions, find_record, load_snapshot
 
@@ -96,6 +98,7 @@ def publish(
 ) -> None:
     """Load a snapshot into the store, verify it, and let it decide."""
     settings = settings_of(data, redis_url)
+    _warn_of_tomorrow(read_manifest(folder))
     options = LoadOptions(ttl_s=round(settings.snapshot_ttl_days * DAY_S))
     with wiring.open_shelf(settings) as shelf, progress(quiet=as_json) as bars:
         bar = counting(bars, "loading records")
@@ -160,6 +163,21 @@ def show(
     for name, value in described.items():
         table.add_row(name, "never" if value is None else str(value))
     stdout.print(table)
+
+
+def _warn_of_tomorrow(manifest: SnapshotManifest) -> None:
+    """Warn of a snapshot that claims to know what has not happened yet."""
+    if manifest.as_of_s <= now_ms() // 1000:
+        return
+    day = datetime.fromtimestamp(manifest.as_of_s, UTC).date()
+    stderr.print(
+        f"warning: {manifest.snapshot_id} is as of {day} 00:00 UTC, which is still to come: until "
+        "then, events of today that it holds may count twice. Build without --as-of to end with "
+        "yesterday",
+        markup=False,
+        style="yellow",
+        soft_wrap=True,
+    )
 
 
 def date_of(text: str | None) -> date | None:

@@ -28,10 +28,11 @@ class LogOptions:
     columns: Path | None = None
     """The mapping file, where the log does not speak our words."""
     as_of: date | None = None
-    """00:00 UTC of this day ends the log; None means the day after the last event."""
+    """00:00 UTC of this day ends the log; None means the day after the last event, or today."""
     max_bad_share: float = MAX_BAD_SHARE
     now_ms: int | None = None
-    """Without `as_of`, events more than a day after this instant are refused as future."""
+    """Without `as_of`, its day is the latest that ends the log, and events more than a day after it
+    are refused as future."""
     sealer: Sealer | None = None
     """Unseals an archive of accepted events, where that is the log."""
 
@@ -186,7 +187,11 @@ class _Cleaning:
                 self.files.place,
             )
         if self.options.as_of is None:
-            return (counts.last_s // DAY_S + 1) * DAY_S
+            after_last = counts.last_s // DAY_S + 1
+            if self.options.now_ms is None:
+                return after_last * DAY_S
+            # as of tomorrow, a record would leave out what is still to happen today
+            return min(after_last, self.options.now_ms // 1000 // DAY_S) * DAY_S
         day = self.options.as_of
         return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
 
@@ -199,11 +204,17 @@ class _Cleaning:
         if late:
             counts.skipped[Skip.AFTER_AS_OF] = late
             if counts.good == late + counts.skipped[Skip.DUPLICATE]:
-                raise InvalidInput(
-                    "no event lies before --as-of: choose a later day", self.files.place
-                )
+                raise InvalidInput(self._too_early(), self.files.place)
             good = good.filter(good.ts_s < as_of_s)
         return good.drop("verdict", "noted")
+
+    def _too_early(self) -> str:
+        if self.options.as_of is not None:
+            return "no event lies before --as-of: choose a later day"
+        return (
+            "holds only events of today, and without --as-of a log ends with yesterday (UTC): try"
+            " again tomorrow, or say --as-of with tomorrow's date"
+        )
 
     def _categories(self, rows: Any) -> Any:
         """Hash each distinct category once, in Python."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rta_service import __version__
 from rta_service.cli import commands
 from rta_service.cli.app import EXIT_FAILED, EXIT_WRONG_INPUT, app as command_tree, run
 from rta_service.demo.world import World
+from rta_service.domain.clock import SystemClock
 from rta_service.domain.errors import InvalidInput, StartupError, StoreUnavailable
 
 assert commands.serve is not None  # importing it hangs the subcommands in
@@ -101,6 +103,21 @@ def test_a_log_becomes_a_snapshot_that_waits_for_the_other_parts(
     assert staged["snapshot_id"] == json.loads(built.stdout)["snapshot_id"]
     assert json.loads(shown.stdout)["snapshot"] == staged["snapshot_id"]
     assert raw not in shown.stdout
+
+
+def test_a_snapshot_as_of_tomorrow_is_published_with_a_warning(
+    rta: Rta, made_world: World, tmp_path: Path
+) -> None:
+    tomorrow = (datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC) + timedelta(1)).date()
+    rta("profiles", "build", made_world.events, "--out", tmp_path / "now")
+    rta("profiles", "build", made_world.events, "--out", tmp_path / "s", "--as-of", tomorrow)
+
+    usual = rta("profiles", "publish", tmp_path / "now", "--json")
+    ahead = rta("profiles", "publish", tmp_path / "s", "--json")
+
+    assert "warning" not in usual.stderr
+    assert f"as of {tomorrow} 00:00 UTC, which is still to come" in ahead.stderr
+    assert json.loads(ahead.stdout)["staged"]["snapshot_id"].startswith(f"s{tomorrow:%Y%m%d}")
 
 
 def test_three_parts_make_a_release_that_can_be_rolled_back(

@@ -18,6 +18,7 @@ from rta_service.offline.events import CleanLog, LogOptions, clean_log
 from rta_service.record import category_code
 
 T = 1_735_689_600_000  # 2025-01-01
+DAY_MS = 86_400_000
 MD5_OF_A = hashlib.md5(b"a", usedforsecurity=False).hexdigest()
 
 Rows = list[dict[str, Any]]
@@ -83,7 +84,7 @@ def test_a_wrong_row_is_counted_by_rule_and_shown_without_its_id(
 ) -> None:
     good = [row(event="pay", cents=n, currency="USD", id_kind=None, id_form=None) for n in (1, 2)]
 
-    log = clean([*good, row(**changes)], now_ms=T)
+    log = clean([*good, row(**changes)], now_ms=T + DAY_MS)
 
     assert log.rejected == {rule: 1}
     assert log.samples == {rule: [{"row": 3, "value": shown}]}
@@ -100,6 +101,35 @@ def test_future_is_not_looked_for_when_the_as_of_day_says_what_is_late(clean: Cl
     log = clean([row(), row(ts_ms=T + 9 * 86_400_000)], now_ms=T, as_of=date(2025, 1, 2))
 
     assert (log.rejected, log.skipped) == ({}, {"after_as_of": 1})
+
+
+@pytest.mark.parametrize(
+    ("last_ms", "as_of", "late"),
+    [
+        (T - 5 * DAY_MS, date(2024, 12, 28), 0),
+        (T - 1, date(2025, 1, 1), 0),
+        (T + 7, date(2025, 1, 1), 1),
+        (T + DAY_MS, date(2025, 1, 1), 1),
+    ],
+)
+def test_a_log_ends_with_its_last_day_and_at_the_latest_with_yesterday(
+    clean: Clean, last_ms: int, as_of: date, late: int
+) -> None:
+    now_ms = T + DAY_MS // 2
+
+    log = clean([row(ts_ms=T - 9 * DAY_MS), row(ts_ms=last_ms)], now_ms=now_ms)
+
+    assert datetime.fromtimestamp(log.as_of_s, UTC).date() == as_of
+    assert log.skipped.get("after_as_of", 0) == late
+
+
+def test_a_log_of_today_is_refused_with_what_can_be_done(clean: Clean) -> None:
+    rows = [row(), row(ts_ms=T + 5_000)]
+
+    with pytest.raises(InvalidInput, match=r"only events of today.*tomorrow, or say --as-of"):
+        clean(rows, now_ms=T + 6_000)
+    assert clean(rows, now_ms=T + 6_000, as_of=date(2025, 1, 2)).as_of_s == T // 1000 + 86_400
+    assert clean(rows, now_ms=T + DAY_MS).as_of_s == T // 1000 + 86_400
 
 
 def test_copies_of_an_event_count_once(clean: Clean) -> None:
