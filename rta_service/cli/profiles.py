@@ -45,9 +45,10 @@ app.add_typer(profiles_app, name="profiles")
 @profiles_app.command()
 def build(
     events: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
-            help="Log: Parquet, CSV or JSON lines, a folder of them, or the archive of accepted events."
+            help="Log: Parquet, CSV or JSON lines, a folder of them, or the archive of accepted "
+            "events; several make one log."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write the snapshot into.")],

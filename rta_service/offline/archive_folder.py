@@ -32,6 +32,8 @@ READING_LOCK: Final = "reading.lock"
 _BATCH: Final = 50_000
 """Rows unsealed at a time."""
 _PART: Final = re.compile(r"(\d+)-(\d+)_(\d+)-(\d+)\.parquet\Z")
+_NAMED: Final = 5
+"""Strange files that a message names."""
 _DAY: Final = re.compile(r"date=\d{4}-\d\d-\d\d\Z")
 
 EntryPlace = tuple[int, int]
@@ -94,6 +96,30 @@ def parts_of(day: Path) -> list[Part]:
 def is_archive(folder: Path) -> bool:
     """Say whether a folder holds sealed events as the nearline process archives them."""
     return any(True for day in days_of(folder) for _ in filter(None, map(_part, day.iterdir())))
+
+
+def refuse_strays(folder: Path) -> None:
+    """Raise InvalidInput for files of an archive's folder that nobody would read, naming them."""
+    known = {READING_LOCK, WRITING_LOCK}
+    strays = [
+        str(place)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        for place in [path.relative_to(folder)]
+        if not (_is_part(place) or str(place) in known)
+    ]
+    if strays:
+        more = f" and {len(strays) - _NAMED} more" if len(strays) > _NAMED else ""
+        raise InvalidInput(
+            f"holds files that are no part of this archive: {', '.join(strays[:_NAMED])}{more}; "
+            "move them elsewhere, and give logs among them as inputs of their own beside it",
+            str(folder),
+        )
+
+
+def _is_part(place: Path) -> bool:
+    return len(place.parts) == 2 and bool(_DAY.fullmatch(place.parts[0]) and _part(place))  # noqa: PLR2004 - a day's folder and a name
 
 
 def read_archive(folder: Path, sealer: Sealer) -> Iterator[pa.RecordBatch]:

@@ -13,8 +13,10 @@ from rta_service.domain.errors import InvalidInput
 from rta_service.domain.events import Event
 from rta_service.domain.sealing import Sealer
 from rta_service.domain.thresholds import DAY_S
-from rta_service.offline import engine, log_files, log_ids, log_rows, log_rules
+from rta_service.offline import engine, log_ids, log_inputs, log_rows, log_rules
 from rta_service.offline.column_map import ColumnMap, read_column_map
+from rta_service.offline.log_copies import once
+from rta_service.offline.log_inputs import Inputs, Samples, Sources
 from rta_service.offline.log_rules import Rejection, Skip
 from rta_service.record import category_code
 
@@ -57,7 +59,7 @@ class CleanLog:
     """Events that the mapping also counts as launches."""
     warnings: tuple[str, ...] = ()
     is_per_id: bool = False
-    """Whether an event stands once under each of its device's ids; elsewhere under one."""
+    """Whether an event may stand once under each of its device's ids."""
 
     @property
     def events(self) -> Any:
@@ -80,17 +82,17 @@ class _Counts:
     rejected: Counter[str] = field(default_factory=Counter)
 
 
-def clean_log(source: Path, options: LogOptions) -> CleanLog:
-    """Read and clean a log.
+def clean_log(sources: Sources, options: LogOptions) -> CleanLog:
+    """Read and clean a log of one input or several; an event counts once in all of them.
 
     Raises InvalidInput for what can't be read, for missing columns, for an empty log, and when
     more than `max_bad_share` of the rows are wrong; the message names rules, counts and samples.
     """
     mapping = read_column_map(options.columns) if options.columns else ColumnMap()
-    files = log_files.find_files(source)
     con = engine.open_engine()
     try:
-        return _Cleaning(con, files, mapping, options).run()
+        inputs = log_inputs.open_inputs(con, sources, mapping, options.sealer)
+        return _Cleaning(inputs, mapping, options).run()
     except BaseException:
         con.disconnect()
         raise
@@ -99,37 +101,31 @@ def clean_log(source: Path, options: LogOptions) -> CleanLog:
 class _Cleaning:
     """One run of the cleaning, step by step in the order of `run`."""
 
-    def __init__(
-        self, con: Any, files: log_files.LogFiles, mapping: ColumnMap, options: LogOptions
-    ) -> None:
-        self.con = con
-        self.files = files
+    def __init__(self, inputs: Inputs, mapping: ColumnMap, options: LogOptions) -> None:
+        self.con = inputs.con
+        self.inputs = inputs
         self.mapping = mapping
         self.options = options
-        self.raw = log_files.open_raw(con, files, options.sealer)
-        self.is_per_id = files.format == log_files.ARCHIVE
-        self.origins = log_rows.resolve_columns(self.raw, mapping, files.place)
 
     def run(self) -> CleanLog:
         """Clean the log."""
-        rows = log_rows.read_rows(self.raw, self.origins, self.files.place)
-        if self.files.format != "parquet":  # text is parsed once, Parquet is read twice as fast
-            rows = engine.materialise(self.con, "rows", rows)
-        malformed = log_files.malformed_lines(self.con, self.files)
-        self.ids = log_ids.hash_ids(self.con, rows)
-        self.limits = log_rules.Limits(
+        rows = self.inputs.rows
+        has_currency = self.inputs.any_has("currency")
+        ids = log_ids.hash_ids(self.con, rows)
+        limits = log_rules.Limits(
             latest_s=self._latest_s(),
-            currency=log_rules.main_currency(rows) if "currency" in self.origins else None,
-            is_json=self.files.format == "json",
+            currency=log_rules.main_currency(rows) if has_currency else None,
         )
-        coded = self._judge(rows).left_join(self._categories(rows), "category")
-        judged = engine.materialise(self.con, "judged", coded.select(*_FACTS, "verdict", "noted"))
-        counts = _count(judged, malformed)
-        samples = self._samples(counts, malformed)
+        coded = self.inputs.judge(ids, limits).left_join(self._categories(rows), "category")
+        judged = engine.materialise(
+            self.con, "judged", coded.select(*_FACTS, "archived", "verdict", "noted")
+        )
+        counts = _count(judged, self.inputs.malformed)
+        samples = self.inputs.samples(ids, limits, counts.rejected.total())
         self._refuse_bad(counts, samples)
         as_of_s = self._as_of_s(counts)
         facts = self._facts(judged, counts, as_of_s)
-        devices = log_ids.link_people(self.con, facts, has_users="user_id" in self.origins)
+        devices = log_ids.link_people(self.con, facts, has_users=self.inputs.any_has("user_id"))
         return CleanLog(
             con=self.con,
             facts=self._with_launches(facts),
@@ -140,8 +136,8 @@ class _Cleaning:
             rejected=dict(counts.rejected),
             samples=samples,
             launch_events=self.mapping.rules.launch_events,
-            warnings=_warnings(facts, has_event_ids="event_id" in self.origins),
-            is_per_id=self.is_per_id,
+            warnings=_warnings(facts),
+            is_per_id=self.inputs.has_archive,
         )
 
     def _latest_s(self) -> int:
@@ -149,42 +145,24 @@ class _Cleaning:
             return log_rows.MAX_S
         return self.options.now_ms // 1000 + DAY_S
 
-    def _judge(self, rows: Any) -> Any:
-        return log_rules.judge(log_ids.join_ids(rows, self.ids), self.mapping, self.limits)
-
-    def _samples(
-        self, counts: _Counts, malformed: list[tuple[int, str]]
-    ) -> dict[str, list[dict[str, Any]]]:
-        """Read the log a second time, numbered, but only when something is wrong with it."""
-        shown: dict[str, list[dict[str, Any]]] = {}
-        if malformed:
-            first = malformed[: log_rules.SAMPLES_PER_RULE]
-            shown[Rejection.MALFORMED_ROW] = [{"row": n, "value": why} for n, why in first]
-        if counts.rejected.total() > len(malformed):
-            engine.keep_order(self.con)
-            numbered = self.raw.mutate(row=ibis.row_number() + 1)
-            rows = log_rows.read_rows(numbered, self.origins, self.files.place)
-            shown |= log_rules.samples(self._judge(rows))
-        return shown
-
-    def _refuse_bad(self, counts: _Counts, samples: dict[str, list[dict[str, Any]]]) -> None:
+    def _refuse_bad(self, counts: _Counts, samples: Samples) -> None:
         bad, total = counts.rejected.total(), counts.rows
         if total == 0:
-            raise InvalidInput("the log is empty: expected at least one event", self.files.place)
+            raise InvalidInput("the log is empty: expected at least one event", self.inputs.place)
         if bad > self.options.max_bad_share * total:
             rules = "; ".join(_told(rule, n, samples) for rule, n in counts.rejected.most_common())
             raise InvalidInput(
                 f"{bad:,} of {total:,} rows ({bad / total:.1%}) are wrong, more than"
                 f" {self.options.max_bad_share:.1%}: {rules}. Nothing was written. Correct the"
                 " log, name its columns and words with --columns, or raise --max-bad-share",
-                self.files.place,
+                self.inputs.place,
             )
 
     def _as_of_s(self, counts: _Counts) -> int:
         if not counts.good:
             raise InvalidInput(
                 f"no row of the log is left to count; skipped: {dict(counts.skipped)}",
-                self.files.place,
+                self.inputs.place,
             )
         if self.options.as_of is None:
             after_last = counts.last_s // DAY_S + 1
@@ -198,15 +176,15 @@ class _Cleaning:
     def _facts(self, judged: Any, counts: _Counts, as_of_s: int) -> Any:
         """Keep the good rows before the as-of instant, each event once, in narrow columns."""
         good = judged if counts.good == counts.rows else judged.filter(judged.verdict.isnull())
-        if "event_id" in self.origins:
-            good = _once(good, counts, is_per_id=self.is_per_id)
+        if self.inputs.any_has("event_id"):
+            good = once(good, counts.skipped, has_archive=self.inputs.has_archive)
         late = int(good.filter(good.ts_s >= as_of_s).count().to_pyarrow().as_py())
         if late:
             counts.skipped[Skip.AFTER_AS_OF] = late
             if counts.good == late + counts.skipped[Skip.DUPLICATE]:
-                raise InvalidInput(self._too_early(), self.files.place)
+                raise InvalidInput(self._too_early(), self.inputs.place)
             good = good.filter(good.ts_s < as_of_s)
-        return good.drop("verdict", "noted")
+        return good.drop("archived", "verdict", "noted")
 
     def _too_early(self) -> str:
         if self.options.as_of is not None:
@@ -278,50 +256,37 @@ def _add(counts: _Counts, group: dict[str, Any]) -> None:
         counts.rejected[verdict] += rows
 
 
-def _told(rule: str, rows: int, samples: dict[str, list[dict[str, Any]]]) -> str:
-    first = samples.get(rule, [])
-    example = f" (such as row {first[0]['row']}: {first[0]['value']!r})" if first else ""
-    return f"{rule} {rows:,}{example}"
+def _told(rule: str, rows: int, samples: Samples) -> str:
+    if not samples.get(rule):
+        return f"{rule} {rows:,}"
+    first = samples[rule][0]
+    place = f" of {first['input']}" if "input" in first else ""
+    return f"{rule} {rows:,} (such as row {first['row']}{place}: {first['value']!r})"
 
 
-def _once(good: Any, counts: _Counts, *, is_per_id: bool) -> Any:
-    """Keep the earliest of the rows that share an event id, or that and a device."""
-    named = good.event_id
-    if is_per_id:
-        named = named + ibis.literal("/") + good.device.cast("string")
-    good = good.mutate(named=named)
-    [found] = engine.fetch(good.agg(ids=good.named.count(), kinds=good.named.nunique()))
-    if found["ids"] == found["kinds"]:
-        return good.drop("named")
-    counts.skipped[Skip.DUPLICATE] = found["ids"] - found["kinds"]
-    order = ["ts_s", "device", "event", "cents", "order_id"]
-    ranked = good.mutate(copy=ibis.row_number().over(group_by="named", order_by=order))
-    return ranked.filter(ranked.named.isnull() | (ranked.copy == 0)).drop("copy", "named")
-
-
-def _count(judged: Any, malformed: list[tuple[int, str]]) -> _Counts:
+def _count(judged: Any, malformed: int) -> _Counts:
     counts = _Counts()
     if malformed:
-        counts.rejected[Rejection.MALFORMED_ROW] = counts.rows = len(malformed)
+        counts.rejected[Rejection.MALFORMED_ROW] = counts.rows = malformed
     groups = judged.group_by("verdict", "noted").agg(n=judged.count(), last_s=judged.ts_s.max())
     for group in engine.fetch(groups):
         _add(counts, group)
     return counts
 
 
-def _warnings(facts: Any, *, has_event_ids: bool) -> tuple[str, ...]:
+def _warnings(facts: Any) -> tuple[str, ...]:
     """Tell of oddities that are counted as they stand."""
     pays = facts.filter(facts.event == Event.PAY.value)
-    copies = pays.group_by(_SAME_PAYMENT).agg(n=pays.count())
+    nameless = pays.filter(pays.event_id.isnull())
+    copies = nameless.group_by(_SAME_PAYMENT).agg(n=nameless.count())
     [free] = engine.fetch(pays.agg(n=pays.count(where=pays.cents == 0)))
+    [repeated] = engine.fetch(copies.agg(n=(copies.n - 1).sum().coalesce(0)))
     told = []
-    if not has_event_ids:
-        [repeated] = engine.fetch(copies.agg(n=(copies.n - 1).sum().coalesce(0)))
-        if repeated["n"]:
-            told.append(
-                f"{repeated['n']:,} payment rows repeat another (same device, second, order, item"
-                " and money) and were counted: the log has no event_id to tell copies by"
-            )
+    if repeated["n"]:
+        told.append(
+            f"{repeated['n']:,} payment rows repeat another (same device, second, order, item"
+            " and money) and were counted: they have no event_id to tell copies by"
+        )
     if free["n"]:
         told.append(f"{free['n']:,} payment rows move no money; they count as payments")
     return tuple(told)

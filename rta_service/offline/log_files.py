@@ -14,7 +14,12 @@ import pyarrow as pa
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.sealing import Sealer
 from rta_service.offline import engine
-from rta_service.offline.archive_folder import LOG_SCHEMA, is_archive, read_archive
+from rta_service.offline.archive_folder import (
+    LOG_SCHEMA,
+    is_archive,
+    read_archive,
+    refuse_strays,
+)
 
 _FORMATS: Final = {
     ".parquet": "parquet",
@@ -43,6 +48,7 @@ class LogFiles:
 def find_files(source: Path) -> LogFiles:
     """Find a log's files; raises InvalidInput for none, for unknown and for mixed formats."""
     if is_archive(source):
+        refuse_strays(source)
         return LogFiles(str(source), (source,), ARCHIVE)
     if source.is_dir():
         found = sorted(path for path in source.rglob("*") if _format_of(path) and path.is_file())
@@ -60,32 +66,35 @@ def find_files(source: Path) -> LogFiles:
     return LogFiles(str(source), tuple(found), formats.pop())
 
 
-def open_raw(con: Any, files: LogFiles, sealer: Sealer | None = None) -> Any:
+def open_raw(con: Any, files: LogFiles, sealer: Sealer | None = None, name: str = RAW) -> Any:
     """Make the files a view of the engine, columns as they are named in the log.
 
     CSV and JSON fields stay text, so that a bad one is a counted row and not a failed run. An
     archive needs the sealer of its events, and is read into the engine at once.
     """
     if files.format == ARCHIVE:
-        return _read_sealed(con, files, sealer)
+        return _read_sealed(con, files, sealer, name)
     readers = {"parquet": _read_parquet, "csv": _read_csv, "json": _read_json}
     try:
-        readers[files.format](con, files).create_view(RAW)
+        readers[files.format](con, files).create_view(name)
     except (duckdb.Error, OSError, UnicodeDecodeError, csv.Error) as error:
         first_line = str(error).strip().splitlines()[0]
         raise InvalidInput(f"can't be read as {files.format}: {first_line}", files.place) from error
-    return engine.table(con, RAW)
+    return engine.table(con, name)
 
 
 def malformed_lines(con: Any, files: LogFiles) -> list[tuple[int, str]]:
-    """Give line number and reason of the CSV lines that DuckDB left out of the last read.
+    """Give line number and reason of the CSV lines that DuckDB left out when it read these files.
 
     Raises InvalidInput for a quote that never ends, since it swallows all lines after it.
     """
     if files.format != "csv":
         return []
     errors = con.con.execute(
-        "FROM reject_errors SELECT line, min(error_type) GROUP BY file_id, line ORDER BY 1"
+        "FROM reject_errors JOIN reject_scans USING (scan_id, file_id)"
+        " SELECT line, min(error_type) WHERE file_path IN (SELECT unnest($1))"
+        " GROUP BY file_path, line ORDER BY line",
+        [_names(files.paths)],
     ).fetchall()
     for line, reason in errors:
         if reason == "UNQUOTED VALUE":
@@ -96,17 +105,17 @@ def malformed_lines(con: Any, files: LogFiles) -> list[tuple[int, str]]:
     return [(int(line), str(reason).lower()) for line, reason in errors]
 
 
-def _read_sealed(con: Any, files: LogFiles, sealer: Sealer | None) -> Any:
+def _read_sealed(con: Any, files: LogFiles, sealer: Sealer | None, name: str) -> Any:
     if sealer is None:
         raise InvalidInput("holds sealed events, which only a build of profiles reads", files.place)
     batches = read_archive(files.paths[0], sealer)
     # an error of ours would reach DuckDB as one of its own, so the batches are handed over one by one
-    engine.add_arrow(con, RAW, LOG_SCHEMA.empty_table())
+    engine.add_arrow(con, name, LOG_SCHEMA.empty_table())
     for batch in batches:
         con.con.register("arriving", pa.Table.from_batches([batch]))
-        con.con.execute(f'INSERT INTO "{RAW}" FROM arriving')
+        con.con.execute(f'INSERT INTO "{name}" FROM arriving')
         con.con.unregister("arriving")
-    return engine.table(con, RAW)
+    return engine.table(con, name)
 
 
 def _format_of(path: Path) -> str:

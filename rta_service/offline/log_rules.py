@@ -50,7 +50,6 @@ class Limits:
     """Events after this instant are in the future."""
     currency: str | None
     """The one currency of the log's money; None where rows name none."""
-    is_json: bool
 
 
 def main_currency(rows: Any) -> str | None:
@@ -66,7 +65,7 @@ def main_currency(rows: Any) -> str | None:
     return str(found[0]["currency"]) if found else None
 
 
-def judge(rows: Any, mapping: ColumnMap, limits: Limits) -> Any:
+def judge(rows: Any, mapping: ColumnMap, limits: Limits, *, is_json: bool) -> Any:
     """Add `event` and `cents` as they count, `verdict` (null for good rows) and `noted`.
 
     `noted` marks good rows that became refunds by a rule of the mapping.
@@ -76,7 +75,7 @@ def judge(rows: Any, mapping: ColumnMap, limits: Limits) -> Any:
     marked = meant.mutate(noted=noted)
     is_refund = marked.noted.notnull()
     return marked.mutate(
-        verdict=_verdict(marked, mapping, limits),
+        verdict=_verdict(marked, mapping, limits, is_json=is_json),
         event=ibis.cases((is_refund, Event.REFUND.value), else_=marked.meaning),
         cents=ibis.cases((is_refund, marked.cents.abs()), else_=marked.cents).coalesce(0),
     )
@@ -119,7 +118,7 @@ def _noted(rows: Any, mapping: ColumnMap) -> Any:
     )
 
 
-def _verdict(rows: Any, mapping: ColumnMap, limits: Limits) -> Any:
+def _verdict(rows: Any, mapping: ColumnMap, limits: Limits, *, is_json: bool) -> Any:
     absent = Skip.ANONYMOUS if mapping.rules.skip_anonymous else Rejection.MISSING_DEVICE_ID
     malformed_md5 = (
         rows.device_id.notnull()
@@ -127,7 +126,7 @@ def _verdict(rows: Any, mapping: ColumnMap, limits: Limits) -> Any:
         & ~rows.device_id.re_search(r"^([0-9a-fA-F]{32}|[0:\-]*)$")
     )
     is_empty = ibis.literal(value=False)
-    if limits.is_json:  # a line that is no JSON comes back as a row of nulls
+    if is_json:  # a line that is no JSON comes back as a row of nulls
         is_empty = rows.device_id.isnull() & rows.word.isnull() & rows.ts_s.isnull()
     foreign = ibis.literal(value=False)
     if limits.currency is not None:

@@ -18,8 +18,10 @@ from rta_service.domain.errors import InvalidInput
 from rta_service.domain.events import Event
 from rta_service.domain.happening import Happening
 from rta_service.feedback.archive import EventArchive
+from rta_service.offline.archive_folder import days_of
 from rta_service.offline.audience.build import BuildOptions, build_profiles
 from rta_service.offline.events import LogOptions, clean_log
+from rta_service.offline.log_inputs import Sources
 from rta_service.record import UserRecord, unpack
 from rta_service.snapshot_folder import read_arrays, read_manifest
 from rta_service.stores.event_log import DAY_MS
@@ -70,6 +72,13 @@ def archive(kit: Kit, folder: Path, happened: Sequence[Happening]) -> Path:
     return folder
 
 
+def in_two(happened: Sequence[Happening]) -> tuple[list[Happening], list[Happening]]:
+    """Split at day 30, with ten days in both."""
+    middle = (DAY - 30) * DAY_MS
+    older = [one for one in happened if one.ts_ms < middle + 10 * DAY_MS]
+    return older, [one for one in happened if one.ts_ms >= middle]
+
+
 def a_log(folder: Path, happened: Sequence[Happening]) -> Path:
     rows = [
         {
@@ -89,7 +98,7 @@ def a_log(folder: Path, happened: Sequence[Happening]) -> Path:
     return folder
 
 
-def built(source: Path, out: Path, **options: Any) -> dict[bytes, UserRecord]:
+def built(source: Sources, out: Path, **options: Any) -> dict[bytes, UserRecord]:
     chosen = BuildOptions(as_of=AS_OF, allow_inverted=True, **options)
     build_profiles(source, out, chosen, KEYS, NOW_MS)
     keys, records = read_arrays(out, read_manifest(out))
@@ -143,6 +152,91 @@ def test_an_event_of_several_ids_counts_under_each_and_once_for_the_person(
     assert first.orders == 3
 
 
+def test_an_older_log_and_the_archive_after_it_give_the_same_records_as_the_whole_log(
+    kit: Kit, tmp_path: Path
+) -> None:
+    market = a_market()
+    older, newer = in_two(market)
+
+    by_log = built(a_log(tmp_path / "log", market), tmp_path / "one")
+    by_both = built(
+        [a_log(tmp_path / "older", older), archive(kit, tmp_path / "archive", newer)],
+        tmp_path / "two",
+        sealer=kit.sealer,
+    )
+
+    assert len(older) + len(newer) > len(market)
+    assert by_both == by_log
+
+
+def test_what_a_log_tells_of_an_archived_event_is_not_counted_again(
+    kit: Kit, tmp_path: Path
+) -> None:
+    phone, twin = md5_of("phone"), md5_of("phone, by its other id")
+    paid = [
+        Happening(f"x{n}", (DAY - 1) * DAY_MS + n, Event.PAY, (phone, twin), cents=50)
+        for n in range(2)
+    ]
+    of_twin = [Happening(one.event_id, one.ts_ms, one.event, (twin,), cents=50) for one in paid]
+    nameless = [
+        {"device_id": twin, "ts_ms": (DAY - 1) * DAY_MS, "event": "pay", "cents": 7}
+        for _ in range(2)
+    ]
+    log = a_log(tmp_path / "log", of_twin)
+    (log / "more.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, nameless)))
+
+    records = built(
+        [log, archive(kit, tmp_path / "archive", [*a_market(), *paid])],
+        tmp_path / "s",
+        sealer=kit.sealer,
+    )
+
+    assert records[KEYS.device_key(phone)].orders == 2
+    assert records[KEYS.device_key(twin)].orders == 4
+
+
+def test_the_mapping_of_the_older_log_is_not_for_the_archive(kit: Kit, tmp_path: Path) -> None:
+    older, newer = in_two(a_market())
+    log = a_log(tmp_path / "older", older)
+    written = (log / "log.jsonl").read_text()
+    (log / "log.jsonl").write_text(written.replace('"device_id"', '"who"').replace("pay", "paid"))
+    mapping = tmp_path / "map.toml"
+    mapping.write_text('[columns]\ndevice_id = "who"\n[events]\npaid = "pay"\npay = "ignore"\n')
+
+    by_log = built(a_log(tmp_path / "log", a_market()), tmp_path / "one")
+    by_both = built(
+        [archive(kit, tmp_path / "archive", newer), log],
+        tmp_path / "two",
+        sealer=kit.sealer,
+        columns=mapping,
+    )
+
+    assert by_both == by_log
+
+
+def test_a_file_that_is_no_part_of_an_archive_is_refused_by_its_name(
+    kit: Kit, tmp_path: Path
+) -> None:
+    folder = archive(kit, tmp_path / "archive", a_market())
+    [day, *_] = days_of(folder)
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "x.parquet").touch()
+    (day / ".writing-x").touch()
+    built(folder, tmp_path / "s", sealer=kit.sealer)
+
+    (folder / "older.parquet").touch()
+    (day / "part-0.parquet").touch()
+
+    with pytest.raises(
+        InvalidInput, match=rf"no part of this archive: {day.name}/part-0\.parquet, older\.parquet;"
+    ):
+        built(folder, tmp_path / "s", sealer=kit.sealer)
+    for number in range(9):
+        (folder / f"log{number}.csv").touch()
+    with pytest.raises(InvalidInput, match=r"log3\.csv and 6 more; move them elsewhere"):
+        built(folder, tmp_path / "s", sealer=kit.sealer)
+
+
 def test_without_the_sealer_an_archive_is_refused(kit: Kit, tmp_path: Path) -> None:
     folder = archive(kit, tmp_path / "archive", a_market()[:10])
 
@@ -150,15 +244,18 @@ def test_without_the_sealer_an_archive_is_refused(kit: Kit, tmp_path: Path) -> N
         clean_log(folder, LogOptions())
 
 
-def test_the_command_builds_from_the_archive_of_its_data_folder(
+def test_the_command_builds_from_an_older_log_and_the_archive_of_its_data_folder(
     kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RTA_EVENT_KEY", kit.event_key.decode())
-    folder = archive(kit, tmp_path / "archive", a_market())
+    older, newer = in_two(a_market())
+    folder, log = archive(kit, tmp_path / "archive", newer), a_log(tmp_path / "log", older)
     call: Callable[..., Any] = CliRunner().invoke
 
     options = ["--out", str(tmp_path / "s"), "--data", str(tmp_path / "data"), "--allow-inverted"]
-    done = call(app, ["profiles", "build", str(folder), *options, "--as-of", str(AS_OF), "--json"])
+    done = call(
+        app, ["profiles", "build", str(log), str(folder), *options, "--as-of", str(AS_OF), "--json"]
+    )
 
     assert done.exit_code == 0, done.output
     assert msgspec.json.decode(done.stdout)["rejected"] == {}

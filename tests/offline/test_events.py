@@ -38,8 +38,10 @@ def told(log: CleanLog, *names: str) -> list[tuple[Any, ...]]:
 def clean(write_log: Callable[..., Path], tmp_path: Path) -> Iterator[Clean]:
     with ExitStack() as stack:
 
-        def run(source: Rows | Path, mapping: str = "", **options: Any) -> CleanLog:
-            path = source if isinstance(source, Path) else write_log(source)
+        def run(
+            source: Rows | Path | tuple[Path, ...], mapping: str = "", **options: Any
+        ) -> CleanLog:
+            path = write_log(source) if isinstance(source, list) else source
             if mapping:
                 options["columns"] = tmp_path / "map.toml"
                 options["columns"].write_text(mapping, encoding="utf-8")
@@ -430,3 +432,68 @@ def test_a_log_without_anything_to_count_is_refused(clean: Clean) -> None:
         clean([row()], as_of=date(2025, 1, 1))
     with pytest.raises(InvalidInput, match="no row of the log is left"):
         clean([row(device_id=None)], '[rules]\nanonymous = "skip"\n')
+
+
+def test_inputs_of_any_formats_and_columns_make_one_log(
+    clean: Clean, write_log: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "days").mkdir()
+    older = write_log([row(event="pay", cents=5, user_id="u"), row(event_id="e1")], "older.csv")
+    newer = write_log([row(device_id=7, ts_ms=T + 1000, user_id="u")], "days/newer.parquet")
+    newest = write_log([row(event_id="e1", ts_ms=T + 9000), row(event_id="e2")], "newest.jsonl")
+
+    log = clean((older, newer.parent, newest))
+    other_way = clean((newest, older, newer.parent))
+
+    assert (log.rows, log.skipped, log.rejected) == (5, {"duplicate": 1}, {})
+    assert [fact[1:] for fact in told(log, "device_md5", "ts_s", "event", "cents", "person")] == [
+        fact[1:] for fact in told(other_way, "device_md5", "ts_s", "event", "cents", "person")
+    ]
+    assert {person for _, person in told(log, "event", "person")} == {"u:u"}
+    assert len(told(log, "event")) == 4
+
+
+def test_the_mapping_is_for_all_inputs_and_a_bad_row_names_its_own(
+    clean: Clean, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text(f"who,ts_ms,event\na,{T},came\nb,{T}\n")
+    second.write_text(f"event,who,ts_ms\ncame,a,{T}\ndance,a,{T}\ncame,a,{T},more\n")
+
+    log = clean((first, second), '[columns]\ndevice_id = "who"\n[events]\ncame = "launch"\n')
+
+    assert log.rejected == {"malformed_row": 2, "unknown_event": 1}
+    assert log.samples == {
+        "unknown_event": [{"input": str(second), "row": 2, "value": "dance"}],
+        "malformed_row": [
+            {"input": str(first), "row": 3, "value": "missing columns"},
+            {"input": str(second), "row": 4, "value": "too many columns"},
+        ],
+    }
+    with pytest.raises(InvalidInput, match=f"such as row 2 of {second}: 'dance'"):
+        clean((first, second), (tmp_path / "map.toml").read_text(), max_bad_share=0.1)
+
+
+def test_a_file_that_is_given_twice_is_refused(
+    clean: Clean, write_log: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "logs").mkdir()
+    path = write_log([row()], "logs/log.parquet")
+
+    with pytest.raises(InvalidInput, match=r"log\.parquet: is given twice"):
+        clean((path, path.parent))
+
+
+def test_money_of_all_inputs_is_of_one_currency(
+    clean: Clean, write_log: Callable[..., Path]
+) -> None:
+    dollars = [row(event="pay", cents=n, currency="USD") for n in (1, 2)]
+
+    log = clean(
+        (
+            write_log([row(event="pay", cents=3, currency="EUR")], "euros.parquet"),
+            write_log(dollars, "dollars.parquet"),
+        )
+    )
+
+    assert log.rejected == {"other_currency": 1}

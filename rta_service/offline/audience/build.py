@@ -22,6 +22,7 @@ from rta_service.offline.audience import labels
 from rta_service.offline.audience.report import BuildReport
 from rta_service.offline.events import MAX_BAD_SHARE, CleanLog, LogOptions, clean_log
 from rta_service.offline.history import record_columns, to_records
+from rta_service.offline.log_inputs import Sources
 from rta_service.offline.thresholds import check_order, find_thresholds
 from rta_service.offline.tiers import tier_codes
 from rta_service.record import RECORD_VERSION, Records
@@ -63,15 +64,15 @@ class _People:
     person_of_device: NDArray[np.int64]
 
 
-def build_profiles(  # noqa: PLR0913, PLR0917 - source, target, choices, secrets, time and display: six inputs
-    source: Path,
+def build_profiles(  # noqa: PLR0913, PLR0917 - sources, target, choices, secrets, time and display: six inputs
+    sources: Sources,
     out: Path,
     options: BuildOptions,
     keys: KeyRing,
     now_ms: int,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Build the snapshot of a log into a folder, with report.json beside it.
+    """Build the snapshot of a log, of one input or several, into a folder, with report.json beside it.
 
     Raises InvalidInput, having written nothing, when the log can't be used or no sane thresholds
     follow from it.
@@ -80,7 +81,7 @@ def build_profiles(  # noqa: PLR0913, PLR0917 - source, target, choices, secrets
     reading = LogOptions(
         options.columns, options.as_of, options.max_bad_share, now_ms, options.sealer
     )
-    with closing(clean_log(source, reading)) as log:
+    with closing(clean_log(sources, reading)) as log:
         step("features")
         facts = _facts(log)
         features = _features(log, facts)
@@ -130,7 +131,9 @@ def _facts(log: CleanLog) -> Any:
     names = ("person_id", "ts_s", "event", "cents", "order_id", "category", "category_code")
     joined = log.facts.inner_join(devices, "device")
     if log.is_per_id:  # a person who has several of an event's ids did it once
-        joined = joined.distinct(on=["person_id", "event_id", "ts_s", "event"], keep="first")
+        named = joined.filter(joined.event_id.notnull())
+        named = named.distinct(on=["person_id", "event_id", "ts_s", "event"], keep="first")
+        joined = named.union(joined.filter(joined.event_id.isnull()))
     return engine.materialise(log.con, "person_facts", joined.select(*names))
 
 
