@@ -45,8 +45,8 @@ class Settings(BaseSettings):
     experiment_key: SecretStr | None = None
     """Secret that decides holdout and arms; never change it; generated in data_dir if absent."""
     event_key: SecretStr | None = None
-    """Secret that hides whom events are about and signs tags; generated in data_dir if absent. Under
-    another one, events that wait and tags already given can't be read."""
+    """Secret that hides whom events are about and signs tags; generated in data_dir if absent. Before
+    you change it, put the one of now into the file of earlier_event_keys."""
     control_token: SecretStr | None = None
     """Bearer token of the control port's first admin; generated in data_dir if absent."""
     tokens_file: Path | None = None
@@ -98,9 +98,9 @@ class Settings(BaseSettings):
     """Events that may wait for their consumers; more are refused until some are done."""
     event_currency: str = Field(default="", pattern=r"^([A-Z]{3})?$")
     """The one currency of events' money; empty takes any, and adds what can't be added."""
-    link_keys: Path | None = None
-    """File of secrets, one a line, that signed tracking links before: links of all are believed,
-    new ones are signed by the event key's. None unless set."""
+    earlier_event_keys: Path | None = None
+    """File of earlier event keys, one a line: links and tags signed and events sealed under them are
+    still read, waiting and archived ones; new ones are the event key's. None unless set."""
     archive_dir: Path | None = None
     """Where events are kept as Parquet for the next profile build; data_dir/events unless set."""
     archive_every_s: float = Field(default=30.0, ge=0, le=3_600)

@@ -21,7 +21,7 @@ from rta_service.domain.clock import Clock, SystemClock
 from rta_service.domain.errors import DegradedError, InvalidInput
 from rta_service.domain.release import SnapshotManifest
 from rta_service.domain.request import AdRequest
-from rta_service.domain.tag import TagCodec
+from rta_service.domain.tag import Tag, TagCodec, reader_of
 from rta_service.online.batcher import Batcher, BatchLimits
 from rta_service.online.pipeline import BatchOutcome, Pipeline
 from rta_service.online.watcher import ReleaseWatcher
@@ -80,8 +80,27 @@ def key_ring(settings: Settings) -> KeyRing:
 
 
 def tag_codec(settings: Settings) -> TagCodec:
-    """Give what writes and reads the tags that come back with clicks."""
+    """Give what writes tags, and reads those of today's event key."""
     return TagCodec(secret(settings, "event_key"))
+
+
+def earlier_event_keys(settings: Settings) -> list[bytes]:
+    """Give the event keys of before; raises InvalidInput for a file that can't be read."""
+    path = settings.earlier_event_keys
+    if path is None:
+        return []
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        why = f"RTA_EARLIER_EVENT_KEYS can't be read: {error.strerror}"
+        raise InvalidInput(why, str(path)) from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def tag_reader(settings: Settings) -> Callable[[str], Tag | None]:
+    """Give what reads the tags that come back, also those of earlier event keys."""
+    earlier = map(TagCodec, earlier_event_keys(settings))
+    return reader_of([tag_codec(settings), *earlier])
 
 
 def house_key(settings: Settings) -> bytes:

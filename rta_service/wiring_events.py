@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from rta_service.config import Settings
 from rta_service.domain.clock import Clock, SystemClock
-from rta_service.domain.errors import InvalidInput, StoreUnavailable
+from rta_service.domain.errors import StoreUnavailable
 from rta_service.domain.sealing import Sealer
 from rta_service.domain.tag import strategy_mark
 from rta_service.feedback.archive import ARCHIVE_RULES, EventArchive
@@ -42,7 +42,15 @@ from rta_service.stores.redis import AsyncClient, admin_client, close, watch_cli
 from rta_service.stores.token_file import TokenFile
 from rta_service.telemetry import Telemetry
 from rta_service.web.ingest_app import GroupHealth, ingest_app
-from rta_service.wiring import key_ring, open_shelf, say, secret, shelf, tag_codec
+from rta_service.wiring import (
+    earlier_event_keys,
+    key_ring,
+    open_shelf,
+    say,
+    secret,
+    shelf,
+    tag_reader,
+)
 
 GROUPS: Final = ("fresh", "archive", "attribution")
 """What is done with every event; the log keeps each until all of them have done it."""
@@ -57,24 +65,17 @@ _LEAVES_STORE: Final = GroupRules(leaves_store=True)
 
 
 def sealer(settings: Settings) -> Sealer:
-    """Give what hides whom events are about; each thread needs its own."""
-    return Sealer(secret(settings, "event_key"))
+    """Give what hides whom events are about; each thread needs its own.
+
+    Raises InvalidInput for a file of earlier keys that can't be read.
+    """
+    return Sealer(secret(settings, "event_key"), earlier_event_keys(settings))
 
 
 def links(settings: Settings) -> Links:
     """Give what makes and reads tracking links; raises InvalidInput for a bad file of keys."""
-    secrets = [secret(settings, "event_key")]
-    if settings.link_keys is not None:
-        secrets += _earlier_keys(settings.link_keys)
-    return Links(LinkKeys(secrets), load_tables(), tag_codec(settings).read)
-
-
-def _earlier_keys(path: Path) -> list[bytes]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise InvalidInput(f"can't be read: {error.strerror}", str(path)) from error
-    return [line.strip() for line in lines if line.strip()]
+    secrets = [secret(settings, "event_key"), *earlier_event_keys(settings)]
+    return Links(LinkKeys(secrets), load_tables(), tag_reader(settings))
 
 
 def ledger_path(settings: Settings) -> Path:
@@ -251,7 +252,7 @@ def open_groups(settings: Settings, url: str, clock: Clock) -> Iterator[Sequence
         ledger = stack.enter_context(Ledger(ledger_path(settings)))
         shelves = functools.cache(lambda: shelf(settings, url))
         names = StrategyNames(shelves, clock)
-        facts = FactReader(keys, tag_codec(settings).read, names)
+        facts = FactReader(keys, tag_reader(settings), names)
         yield (
             Group("fresh", FreshRecords(DeltaStore(store, settings.namespace), keys)),
             Group("archive", archive, archive_rules),

@@ -1,12 +1,17 @@
 """Settings in, parts out."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from rta_service import wiring
+from rta_service import wiring, wiring_events
 from rta_service.config import Settings
 from rta_service.domain.errors import InvalidInput
+from rta_service.domain.events import Event
+from rta_service.domain.happening import Happening, Rejection
+from rta_service.domain.tag import Tag
+from rta_service.nearline.reading import ReadingRules
 from rta_service.scoring.signature import generate_key, key_id, public_of, trusted_line
 
 
@@ -85,3 +90,33 @@ def test_uploads_are_trusted_by_this_folders_key_and_by_those_of_its_file(tmp_pa
 def test_a_file_of_trusted_keys_that_was_named_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="none: can't be read"):
         wiring.upload_rules(Settings(data_dir=tmp_path, model_keys=tmp_path / "none"))
+
+
+def rule_of(settings: Settings, query: bytes) -> str | None:
+    rules = ReadingRules(1_700_000_000_000)
+    found = wiring_events.links(settings).read("json", "ad_click", query, rules)
+    return found.rule if isinstance(found, Rejection) else None
+
+
+def test_after_a_change_of_the_event_key_what_it_made_before_is_read(tmp_path: Path) -> None:
+    before = Settings(data_dir=tmp_path / "a", event_key="the key of before")  # type: ignore[arg-type]  # see above
+    (tmp_path / "earlier").write_text("\na key of long ago\nthe key of before \n")
+    after = Settings(data_dir=tmp_path / "a", earlier_event_keys=tmp_path / "earlier")
+    link = wiring_events.links(before).make("https://x.example", "json", "ad_click", {})
+    query = urlsplit(link).query.encode()
+    sealed = wiring_events.sealer(before).seal(Happening("e1", 1, Event.PAY, (), "u1"))
+    tag = wiring.tag_codec(before).write(Tag(1, 2, 29_000_000))
+
+    assert wiring_events.sealer(after).unseal(sealed).user_id == "u1"
+    assert wiring.tag_reader(after)(tag) == Tag(1, 2, 29_000_000)
+    assert rule_of(after, query) == rule_of(before, query) != "bad_signature"
+    assert rule_of(Settings(data_dir=tmp_path / "a"), query) == "bad_signature"
+    assert wiring_events.sealer(after).key_id != wiring_events.sealer(before).key_id
+    assert wiring.tag_reader(Settings(data_dir=tmp_path / "a"))(tag) is None
+
+
+def test_a_file_of_earlier_event_keys_that_was_named_must_be_there(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, earlier_event_keys=tmp_path / "none")
+
+    with pytest.raises(InvalidInput, match="none: RTA_EARLIER_EVENT_KEYS can't be read"):
+        wiring_events.sealer(settings)

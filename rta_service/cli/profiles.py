@@ -26,7 +26,6 @@ from rta_service.device_key import canonical_md5
 from rta_service.domain.device import IdForm, IdKind
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.release import SnapshotManifest
-from rta_service.domain.sealing import Sealer
 from rta_service.domain.thresholds import DAY_S
 from rta_service.domain.user import ValueTier
 from rta_service.online.explain import describe_record
@@ -67,6 +66,7 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Build a snapshot of user records from a log of behaviour events."""
+    from rta_service import wiring_events
     from rta_service.offline.audience.build import BuildOptions, build_profiles
 
     settings = settings_of(data, None)
@@ -77,7 +77,7 @@ def build(
         max_bad_share=max_bad_share,
         keep_thresholds=keep_thresholds,
         allow_inverted=allow_inverted,
-        sealer=Sealer(wiring.secret(settings, "event_key")),
+        sealer=wiring_events.sealer(settings),
     )
     with progress(quiet=as_json) as bars:
         report = build_profiles(events, out, options, keys, now_ms(), bars)

@@ -65,6 +65,7 @@ def supervise(settings: Settings) -> int:
     watch_parent(os.environ, settings.drain_s)  # whoever started us, such as the demo
     for name in ("pepper", "experiment_key", "event_key", "control_token"):
         wiring.secret(settings, name)  # made once here, before the children race for them
+    wiring.earlier_event_keys(settings)
     parse_durability(settings.durability)  # named here rather than by a child that won't start
     listeners = Listeners(
         bind_listener(settings.host, settings.port),

@@ -7,6 +7,7 @@ carries the fingerprint of its key.
 """
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -18,16 +19,16 @@ from rta_service.domain.errors import InvalidInput
 from rta_service.domain.happening import Happening, SealedHappening
 
 MD5_BYTES: Final = 16
-_ANOTHER: Final = "was sealed under another event key than this one"
+_ANOTHER: Final = "was sealed under another event key than RTA_EVENT_KEY and RTA_EARLIER_EVENT_KEYS"
 
 
 class Sealer:
-    """Seals and unseals under one event key; of any length, and never shown.
+    """Seals under one event key, of any length and never shown; unseals under it and earlier ones.
 
     Not for two threads at once: each thread makes its own.
     """
 
-    def __init__(self, event_key: bytes) -> None:
+    def __init__(self, event_key: bytes, earlier: Iterable[bytes] = ()) -> None:
         block = Cipher(
             algorithms.AES(derived_key(event_key, b"rta-seal-device", 32)),
             modes.ECB(),  # noqa: S305 - single blocks of keyed hashes, which are all different
@@ -36,6 +37,19 @@ class Sealer:
         self._open_block = block.decryptor()
         self._users = AESSIV(derived_key(event_key, b"rta-seal-user", 64))
         self.key_id = derived_key(event_key, b"rta-seal-id", 4).hex()
+        self._earlier = {one.key_id: one for one in map(Sealer, earlier)}
+
+    def knows(self, key_id: str) -> bool:
+        """Say whether what was sealed under a key can be unsealed."""
+        return key_id == self.key_id or key_id in self._earlier
+
+    def under(self, key_id: str) -> "Sealer":
+        """Give the sealer of what was sealed under a key; raises InvalidInput for one not known."""
+        if key_id == self.key_id:
+            return self
+        if key_id not in self._earlier:
+            raise InvalidInput(_ANOTHER, f"an event of key {key_id}")
+        return self._earlier[key_id]
 
     def seal_md5(self, md5_hex: str) -> bytes:
         """Seal a canonical MD5 in 16 bytes."""
@@ -89,9 +103,9 @@ class Sealer:
         )
 
     def unseal(self, sealed: SealedHappening) -> Happening:
-        """Give a happening back as it was; raises InvalidInput for another key's."""
+        """Give a happening back as it was; raises InvalidInput for a key's that is not known."""
         if sealed.key_id != self.key_id:
-            raise InvalidInput(_ANOTHER, f"an event of key {sealed.key_id}")
+            return self.under(sealed.key_id).unseal(sealed)
         return Happening(
             sealed.event_id,
             sealed.ts_ms,

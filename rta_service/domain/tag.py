@@ -15,6 +15,7 @@ import binascii
 import hashlib
 import hmac
 import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -146,6 +147,17 @@ class TagCodec:
         hasher = self._stream.copy()
         hasher.update(mac)
         return int.from_bytes(hasher.digest(), "big")
+
+
+def reader_of(codecs: Sequence[TagCodec]) -> Callable[[str], Tag | None]:
+    """Give what reads the tags of several keys, such as today's and earlier ones; else None."""
+    if len(codecs) == 1:
+        return codecs[0].read
+
+    def read(text: str) -> Tag | None:
+        return next(filter(None, (codec.read(text) for codec in codecs)), None)
+
+    return read
 
 
 def _packed(tag: Tag) -> int:

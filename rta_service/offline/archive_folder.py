@@ -176,14 +176,18 @@ def _blank(kind: pa.DataType, rows: int) -> pa.Array:
 
 def _rows_of(path: Path, sealer: Sealer) -> Iterator[pa.RecordBatch]:
     for batch in stored_batches(path):
-        others = set(batch.column("key_id").unique().to_pylist()) - {sealer.key_id}
+        keys = batch.column("key_id").unique().to_pylist()
+        others = [key for key in keys if not sealer.knows(key)]
         if others:
             raise InvalidInput(
-                f"holds events sealed under another event key ({', '.join(sorted(others))}) than "
-                f"this one ({sealer.key_id}): give the key of that time",
+                f"holds events sealed under an event key ({', '.join(sorted(others))}) that is "
+                f"neither today's ({sealer.key_id}) nor one of RTA_EARLIER_EVENT_KEYS: name there "
+                "a file with the key of that time",
                 str(path),
             )
-        yield _unsealed(batch, sealer)
+        for key in keys:
+            of_key = batch if len(keys) == 1 else batch.filter(pc.field("key_id") == key)
+            yield _unsealed(of_key, sealer.under(key))
 
 
 def _unsealed(batch: pa.RecordBatch, sealer: Sealer) -> pa.RecordBatch:

@@ -108,3 +108,17 @@ def test_what_was_sealed_before_there_were_steps_is_read() -> None:
     before = msgspec.msgpack.encode(list(msgspec.structs.astuple(sealed))[:-1])
 
     assert from_bytes(before) == sealed
+
+
+def test_earlier_keys_unseal_what_they_sealed_and_seal_nothing_new() -> None:
+    happening = Happening("e1", 1, Event.PAY, (MD5,), "user-77")
+    after = Sealer(b"the third secret", [b"another secret of the tests", b"a secret of the tests"])
+
+    assert after.unseal(OURS.seal(happening)) == happening
+    assert after.unseal(OTHER.seal(happening)) == happening
+    assert after.seal(happening) == Sealer(b"the third secret").seal(happening)
+    assert after.under(OURS.key_id).unseal_md5(OURS.seal_md5(MD5)) == MD5
+    assert (after.knows(after.key_id), after.knows(OURS.key_id)) == (True, True)
+    assert not after.knows("00000000")
+    with pytest.raises(InvalidInput, match="RTA_EARLIER_EVENT_KEYS"):
+        OURS.unseal(after.seal(happening))

@@ -7,7 +7,14 @@ from hypothesis import given, strategies as st
 
 from rta_service.domain.decision import Arm, Bid, Prediction
 from rta_service.domain.platform import BidKind
-from rta_service.domain.tag import TAG_CHARACTERS, Tag, TagCodec, release_mark, strategy_mark
+from rta_service.domain.tag import (
+    TAG_CHARACTERS,
+    Tag,
+    TagCodec,
+    reader_of,
+    release_mark,
+    strategy_mark,
+)
 from rta_service.domain.user import LifecycleStage, ValueTier
 
 OURS = TagCodec(b"a secret of the tests")
@@ -171,3 +178,14 @@ def test_a_request_without_an_id_has_no_mark() -> None:
 
 def test_the_minute_of_a_decision_is_given_in_ms() -> None:
     assert EXAMPLE.decided_ms == 1_740_000_000_000
+
+
+def test_tags_of_several_keys_are_read_and_forged_ones_are_not() -> None:
+    tag = Tag(1, 2, 29_000_000)
+    read = reader_of([OURS, OTHER])
+
+    assert read(OURS.write(tag)) == read(OTHER.write(tag)) == tag
+    assert reader_of([OURS])(OURS.write(tag)) == tag
+    assert reader_of([OURS])(OTHER.write(tag)) is None
+    assert read(TagCodec(b"a third secret").write(tag)) is None
+    assert read("x" * TAG_CHARACTERS) is None

@@ -342,8 +342,33 @@ def test_events_of_another_key_are_refused_with_both_fingerprints(kit: Kit, tmp_
     write(tmp_path, a_stream(kit, 3))
     other = Sealer(b"another")
 
-    with pytest.raises(InvalidInput, match=f"{kit.sealer.key_id}.*{other.key_id}"):
+    with pytest.raises(
+        InvalidInput, match=f"{kit.sealer.key_id}.*{other.key_id}.*RTA_EARLIER_EVENT_KEYS"
+    ):
         list(read_archive(tmp_path, other))
+
+
+def test_events_of_earlier_keys_are_read_from_files_of_their_own_and_of_both(
+    kit: Kit, tmp_path: Path
+) -> None:
+    newer = Sealer(b"the event key after it", [kit.event_key])
+    stream = a_stream(kit, 30, every_ms=DAY_MS // 10)
+    write(tmp_path, [_resealed(one, newer) if n >= 10 else one for n, one in enumerate(stream)])
+    middle = days_of(tmp_path)[1]
+
+    rows = pa.Table.from_batches(read_archive(tmp_path, newer), LOG_SCHEMA).to_pylist()
+
+    keys = pq.read_table(middle, columns=["key_id"])["key_id"].unique().to_pylist()
+    assert sorted(keys) == sorted([kit.sealer.key_id, newer.key_id])
+    told = {(row["event_id"], row["device_id"], row["user_id"]) for row in rows}
+    assert told == {
+        (one.happening.event_id, one.happening.device_md5s[0], one.happening.user_id)
+        for one in stream
+    }
+
+
+def _resealed(one: Taken, sealer: Sealer) -> Taken:
+    return Taken(one.entry_id, one.happening, sealer.seal(one.happening))
 
 
 def test_columns_that_came_after_a_file_are_read_empty(kit: Kit, tmp_path: Path) -> None:

@@ -244,10 +244,13 @@ def test_without_the_sealer_an_archive_is_refused(kit: Kit, tmp_path: Path) -> N
         clean_log(folder, LogOptions())
 
 
-def test_the_command_builds_from_an_older_log_and_the_archive_of_its_data_folder(
+def test_the_command_builds_from_an_older_log_and_an_archive_of_an_earlier_event_key(
     kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RTA_EVENT_KEY", kit.event_key.decode())
+    earlier = tmp_path / "earlier_keys"
+    earlier.write_bytes(b"a key of long ago\n" + kit.event_key + b"\n")
+    monkeypatch.setenv("RTA_EVENT_KEY", "a key that came after the archive")
+    monkeypatch.setenv("RTA_EARLIER_EVENT_KEYS", str(earlier))
     older, newer = in_two(a_market())
     folder, log = archive(kit, tmp_path / "archive", newer), a_log(tmp_path / "log", older)
     call: Callable[..., Any] = CliRunner().invoke

@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -159,6 +160,20 @@ async def test_events_that_cannot_be_unsealed_are_set_aside(parts: Parts) -> Non
     assert "another event key" in first.reason
     assert "not a sealed event" in second.reason
     assert (first.body, second.body) == (foreign, b"rubbish")
+
+
+async def test_events_that_wait_when_the_event_key_changes_are_still_done(parts: Parts) -> None:
+    await send(parts, 0, 5)
+    handler = Noting()
+    changed = replace(parts.source, make_sealer=lambda: Sealer(b"the next", [parts.event_key]))
+    progress = Progress()
+    running = asyncio.create_task(run_group(Group("archive", handler, QUICK), changed, progress))
+
+    await until(lambda: len(handler.seen) == 5)
+    parts.is_ours = False
+    await running
+
+    assert progress.set_aside == 0
 
 
 async def test_what_fails_for_a_while_brings_the_same_events_again(parts: Parts) -> None:
