@@ -87,7 +87,8 @@ def find_thresholds(facts: Any, features: Any, as_of_s: int) -> Thresholds:
     if recency is None:
         raise InvalidInput(
             "the log has no payments: nothing to cut by. Name the event word that means pay in"
-            " [events] of --columns, or keep an earlier snapshot's (--keep-thresholds)"
+            " [events] of --columns, add an older log as a further input, or keep an earlier"
+            " snapshot's (--keep-thresholds)"
         )
     churned = quantile(launch_gaps(facts), EIGHTY)
     silent = quantile(pay_gaps(facts), EIGHTY)
@@ -96,7 +97,8 @@ def find_thresholds(facts: Any, features: Any, as_of_s: int) -> Thresholds:
         raise InvalidInput(
             f"{lacks}: idle time can't be cut. If the log has no launches of its own, say which"
             ' events show that a person came, such as launch_events = ["pay"] in [rules] of'
-            " --columns, or keep an earlier snapshot's (--keep-thresholds)"
+            " --columns; or add an older log as a further input, or keep an earlier snapshot's"
+            " (--keep-thresholds)"
         )
     return Thresholds(
         silent_s=silent,

@@ -16,7 +16,7 @@ from rta_service.device_key import KEY_BYTES, KeyRing
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.release import SnapshotManifest
 from rta_service.domain.sealing import Sealer
-from rta_service.domain.thresholds import Thresholds
+from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.offline import engine
 from rta_service.offline.audience import labels
 from rta_service.offline.audience.report import BuildReport
@@ -37,6 +37,8 @@ from rta_service.snapshot_folder import (
 
 REPORT: Final = "report.json"
 _STEPS: Final = 5
+_LEAST_DAYS: Final = 28
+"""Records count active days within as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def build_profiles(  # noqa: PLR0913, PLR0917 - sources, target, choices, secret
             keys_sha256=hashes[0],
             records_sha256=hashes[1],
         )
+        warnings += _short_warning(facts)
         warnings += labels.stale_warning(device_records, log.as_of_s, now_ms // 1000, thresholds)
         report = _report(log, manifest, warnings)
         write_manifest(out, manifest)
@@ -165,6 +168,22 @@ def _ordered(thresholds: Thresholds, log: CleanLog, options: BuildOptions) -> tu
             raise
         warning = str(error)
     return () if warning is None else (warning,)
+
+
+def _short_warning(facts: Any) -> tuple[str, ...]:
+    """Say what a log of few days means: idle times longer than itself can't be found in it."""
+    [found] = engine.fetch(facts.agg(first_s=facts.ts_s.min(), last_s=facts.ts_s.max()))
+    days = found["last_s"] // DAY_S - found["first_s"] // DAY_S + 1
+    if days >= _LEAST_DAYS:
+        return ()
+    return (
+        (
+            f"the log covers {days} {'day' if days == 1 else 'days'}, fewer than {_LEAST_DAYS}: idle"
+            " times found in it are too short, so that soon nearly everybody counts as churned, and"
+            " nobody is known for what they did before. Add the older log as a further input: rta"
+            " profiles build OLDER THIS --out DIR"
+        ),
+    )
 
 
 def _folder(path: Path) -> Path:

@@ -369,6 +369,23 @@ def test_the_folder_tells_the_same_as_the_report(build: Build, tmp_path: Path) -
     assert [key.tobytes() for key in keys] == sorted(key.tobytes() for key in keys)
 
 
+@pytest.mark.parametrize(("days", "told"), [(1, "1 day,"), (27, "27 days,"), (28, None)])
+def test_a_log_of_few_days_is_warned_of_with_what_to_do(
+    build: Build, days: int, told: str | None
+) -> None:
+    rows = [
+        event("a", days - 0.01, "launch", cents=None, order_id=None),
+        event("a", 0.9, "pay", cents=5, order_id="o1"),
+        event("a", 0.1, "launch"),
+    ]
+
+    report = build(rows, BuildOptions(as_of=AS_OF, allow_inverted=True))
+
+    short = [one for one in report.warnings if "fewer than 28" in one]
+    assert [one.startswith(f"the log covers {told}") for one in short] == ([True] if told else [])
+    assert all("Add the older log as a further input" in one for one in short)
+
+
 def test_progress_ends_at_its_total(
     keys: KeyRing, write_log: Callable[..., Path], tmp_path: Path
 ) -> None:
