@@ -10,7 +10,13 @@ import numpy as np
 from rta_service.simulation.wind_tunnel.controller import Asked, Brief, Wins, brief_of
 from rta_service.simulation.wind_tunnel.curves import Floats
 from rta_service.simulation.wind_tunnel.funnel import DEEP, SHALLOW
-from rta_service.simulation.wind_tunnel.hindsight import Reference, Sale, single_multiplier
+from rta_service.simulation.wind_tunnel.hindsight import (
+    Mix,
+    Reference,
+    Sale,
+    best_mix,
+    single_multiplier,
+)
 from rta_service.simulation.wind_tunnel.postbacks import Postbacks
 from rta_service.simulation.wind_tunnel.run import run
 from rta_service.simulation.wind_tunnel.world import World
@@ -56,7 +62,8 @@ class Gains:
 class PID:
     """The feedback control of Zhang et al. (WSDM 2016): bid x exp(phi), phi from arrived counts.
 
-    It takes cost over conversions + 1 as published, drops duplicates, and knows no delays.
+    It takes cost over conversions + 1 as published (for money: + the predicted money of one),
+    drops duplicates, and knows no delays.
     """
 
     def __init__(self, brief: Brief, gains: Gains) -> None:
@@ -66,6 +73,7 @@ class PID:
         self._cost = self._gain = self._sum = 0.0
         self._error: float | None = None
         self._seen: set[int] = set()
+        self._deep = self._value = 0.0
 
     def bid(self, asked: Asked) -> Floats:
         """Answer with the moved bid."""
@@ -75,14 +83,20 @@ class PID:
         """Move phi by the error of the cost so far."""
         self._cost += float(wins.cost.sum())
         self._gain += self._fresh(postbacks)
-        one = self._gain / len(self._seen) if self._seen else 1.0
-        error = 1 - self._cost / (self._brief.target * (self._gain + one))
+        error = 1 - self._cost / (self._brief.target * (self._gain + self._one(wins)))
         change = 0.0 if self._error is None else error - self._error
         self._error = error
         self._sum += error
         gains = self._gains
         phi = gains.proportional * error + gains.integral * self._sum + gains.derivative * change
         self._inner.multiplier = float(np.exp(np.clip(phi, *PHI_BOUNDS)))
+
+    def _one(self, wins: Wins) -> float:
+        """Give what one more conversion would count."""
+        self._deep += float(wins.predicted.deep.sum())
+        self._value += float(wins.predicted.value.sum())
+        is_money = self._brief.goal == "value" and self._deep > 0
+        return self._value / self._deep if is_money else 1.0
 
     def _fresh(self, postbacks: Postbacks) -> float:
         """Count what has not been counted: conversions, or their money."""
@@ -124,8 +138,15 @@ def best_multiplier(world: World) -> Reference:
     return single_multiplier(sale, campaign.target, world.budget)
 
 
+def best_of_both(world: World) -> Mix:
+    """Find what a clairvoyant could have of a campaign with a deep goal and a shallow target."""
+    campaign, truth = world.campaign, world.truth
+    targets = (campaign.other_target, campaign.target)
+    return best_mix(world.rivals, (truth.shallow, truth.deep), targets, world.budget)
+
+
 GRID: Final = tuple(
-    Gains(*gains) for gains in product((0.3, 1.0, 3.0), (0.03, 0.1, 0.3), (0.0, 0.5))
+    Gains(*gains) for gains in product((0.3, 1.0, 3.0), (0.01, 0.03, 0.1, 0.3), (0.0, 0.5))
 )
 
 

@@ -62,6 +62,39 @@ def single_multiplier(sale: Sale, target: float, budget: float = np.inf) -> Refe
     return _last_allowed(ratio, cost, gain, (target, budget))
 
 
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """The best bid that both targets allow: m x (share x T_s v_s + (1 - share) x T_d v_d)."""
+
+    cost: float
+    shallow: float
+    deep: float
+    share: float
+    multiplier: float
+
+
+def best_mix(
+    prices: Floats, chances: tuple[Floats, Floats], targets: tuple[float, float], budget: float
+) -> Mix:
+    """Find the most deep conversions while shallow and deep ones each cost at most their target.
+
+    Chances and targets are (shallow, deep). The optimum under both limits has this form; the
+    share is tried in twentieths.
+    """
+    found = Mix(0.0, 0.0, 0.0, 0.0, 0.0)
+    for share in np.linspace(0.0, 1.0, 21).tolist():
+        worth = share * targets[0] * chances[0] + (1 - share) * targets[1] * chances[1]
+        ratio = prices / np.maximum(worth, 1e-300)
+        order = np.argsort(ratio, kind="stable")
+        cost, shallow, deep = (np.cumsum(c[order]) for c in (prices, *chances))
+        most = np.minimum(np.minimum(targets[0] * shallow, targets[1] * deep), budget)
+        allowed = np.flatnonzero(cost <= most)
+        if len(allowed) and deep[last := int(allowed[-1])] > found.deep:
+            gains = float(cost[last]), float(shallow[last]), float(deep[last])
+            found = Mix(*gains, share=share, multiplier=float(ratio[order[last]]))
+    return found
+
+
 def _last_allowed(
     ratio: Floats, cost: Floats, gain: Floats, limits: tuple[float, float]
 ) -> Reference:

@@ -29,6 +29,9 @@ class Score:
     cost: float
     gain: float
     """Conversions of the goal, or their money, as they finally came."""
+    shallow: float
+    deep: float
+    """Conversions of either kind."""
     best_gain: float
     """A clairvoyant's expectation."""
     cost_ratio: float
@@ -86,6 +89,8 @@ def score(run: Run) -> Score:
         bucket=_bucket(_expected_conversions(run)),
         cost=run.cost,
         gain=gain,
+        shallow=run.gain("shallow"),
+        deep=run.gain("deep"),
         best_gain=best.gain,
         cost_ratio=ratio,
         error=abs(ratio - 1) if reachable else max(ratio - 1, 0.0),

@@ -11,6 +11,7 @@ from rta_service.simulation.wind_tunnel.baselines import (
     Gains,
     SingleMultiplier,
     best_multiplier,
+    best_of_both,
     tune_pid,
 )
 from rta_service.simulation.wind_tunnel.controller import brief_of
@@ -85,6 +86,27 @@ def test_with_a_bid_that_buys_nothing_within_the_target_there_is_no_reference() 
     nothing = cheapest_first(np.array([9.0, 8.0]), np.array([0.1, 0.2]), target=1.0)
 
     assert (nothing.cost, nothing.gain, nothing.multiplier) == (0.0, 0.0, 0.0)
+
+
+def test_what_can_be_had_of_two_goals_keeps_both_targets(build: Build) -> None:
+    world = build(target=50.0, other_target=15.0, funnel=BUSY)
+
+    both = best_of_both(world)
+
+    assert 0 < both.share < 1
+    assert 0.95 < both.cost / (15.0 * both.shallow) <= 1
+    assert 0.95 < both.cost / (50.0 * both.deep) <= 1
+    assert 0.95 * world.clairvoyant.gain < both.deep < world.clairvoyant.gain
+
+
+def test_a_loose_second_target_changes_nothing(build: Build) -> None:
+    world = build(other_target=1e6, funnel=BUSY)
+
+    both = best_of_both(world)
+
+    assert both.share == 0
+    assert both.deep == pytest.approx(world.clairvoyant.gain)
+    assert both.multiplier == pytest.approx(world.clairvoyant.multiplier)
 
 
 @pytest.mark.parametrize("auction", ["second", "first"])

@@ -44,6 +44,7 @@ def test_a_score_states_what_was_paid_and_won(build: Build) -> None:
 
     assert found.cost == result.cost
     assert found.gain == result.gain("deep")
+    assert (found.shallow, found.deep) == (result.gain("shallow"), found.gain)
     assert found.best_gain == world.clairvoyant.gain
     assert found.cost_ratio == pytest.approx(result.cost / (50.0 * found.gain))
     assert found.error == pytest.approx(abs(found.cost_ratio - 1))
@@ -131,9 +132,9 @@ def test_the_first_market_step_is_what_a_score_times(build: Build) -> None:
 def test_a_table_sums_up_by_bucket_and_over_all() -> None:
     nan = float("nan")
     scores = [
-        Score("a", "< 30", 10, 8, 10, 1.05, 0.05, nan, nan),
-        Score("b", "< 30", 10, 9, 10, 1.15, 0.15, nan, 0.9),
-        Score("c", "> 300", 10, 400, 500, 1.3, 0.3, nan, 0.8),
+        Score("a", "< 30", 10, 8, 30, 8, 10, 1.05, 0.05, nan, nan),
+        Score("b", "< 30", 10, 9, 30, 9, 10, 1.15, 0.15, nan, 0.9),
+        Score("c", "> 300", 10, 400, 900, 400, 500, 1.3, 0.3, nan, 0.8),
     ]
 
     few, many, everything = table(scores)
