@@ -29,6 +29,8 @@ class Brief:
     start_hour: float
     answer: Literal["price", "weight"]
     cache_s: float
+    past_delays: tuple[Floats, Floats]
+    """Of earlier campaigns' conversions, shallow and deep, in seconds; often empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def brief_of(world: World) -> Brief:
         start_hour=campaign.start_hour,
         answer=campaign.platform.answer,
         cache_s=campaign.platform.cache_s,
+        past_delays=world.past_delays,
     )
 
 

@@ -102,6 +102,8 @@ def toss_conversions(
 ) -> Conversions:
     """Decide beforehand who would convert, when and for how much.
 
+    A deep conversion's own delay begins at its shallow one.
+
     One toss for all controllers: two runs that win the same row see the same conversion.
     """
     funnel = campaign.funnel
@@ -121,6 +123,16 @@ def toss_conversions(
         at=np.concatenate([shallow_at, deep_at])[order],
         value=np.concatenate([np.zeros(len(shallow)), money])[order],
     )
+
+
+def past_delays(campaign: Campaign, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Draw delays in seconds, shallow and deep, that earlier campaigns have left on record."""
+    funnel = campaign.funnel
+    shallow, deep = (
+        funnel.past_mean * _delays(campaign, rng, delay, funnel.past)
+        for delay in (funnel.shallow_delay, funnel.deep_delay)
+    )
+    return shallow, shallow + deep
 
 
 def stepped(campaign: Campaign, steps: tuple[Step, ...], at: Floats) -> Floats:

@@ -86,6 +86,10 @@ class Funnel(_Part, frozen=True):
     steps: tuple[Step, ...] = ()
     shallow_delay: Delay = Delay()
     deep_delay: Delay = Delay()
+    past: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Conversions of either kind that the advertiser's earlier campaigns had, with their delays."""
+    past_mean: _Positive = 1.0
+    """Mean delay of those over today's."""
 
 
 class Outage(_Part, frozen=True):

@@ -12,6 +12,7 @@ from rta_service.simulation.wind_tunnel.funnel import (
     Conversions,
     Requests,
     make_requests,
+    past_delays,
     predictions,
     toss_conversions,
     true_chances,
@@ -35,6 +36,8 @@ class World:
     rivals: Floats
     conversions: Conversions
     postbacks: Postbacks
+    past_delays: tuple[Floats, Floats]
+    """Seconds from impression to shallow and to deep conversion, of earlier campaigns."""
     clairvoyant: Reference
     """The most that the goal and the budget allow to one who knows all prices and true chances."""
     budget: float
@@ -59,7 +62,7 @@ class World:
 
 def make_world(campaign: Campaign, seed: int) -> World:
     """Draw a campaign's world; the same campaign and seed give the same one."""
-    streams = np.random.SeedSequence([seed, campaign.number]).spawn(8)
+    streams = np.random.SeedSequence([seed, campaign.number]).spawn(9)
     rng = [np.random.default_rng(stream) for stream in streams]
     at = arrivals(rng[0], campaign.requests, campaign.period_s, campaign.start_hour)
     requests = make_requests(campaign, rng[1], at)
@@ -76,6 +79,7 @@ def make_world(campaign: Campaign, seed: int) -> World:
         rivals=rivals,
         conversions=conversions,
         postbacks=send_postbacks(campaign, rng[7], requests, conversions),
+        past_delays=past_delays(campaign, rng[8]),
         clairvoyant=best,
         budget=budget,
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from rta_service.simulation.wind_tunnel.controller import brief_of
 from rta_service.simulation.wind_tunnel.funnel import DEEP, SHALLOW
 from rta_service.simulation.wind_tunnel.world import World
 
@@ -82,6 +83,18 @@ def test_delays_have_their_mean_as_a_share_of_the_period(build: Build) -> None:
     delay = events.at[deep] - world.requests.at[events.row[deep]]
 
     assert delay.mean() == pytest.approx(0.3 * world.campaign.period_s, rel=0.05)
+
+
+def test_earlier_campaigns_leave_delays_of_their_own_mean(build: Build) -> None:
+    funnel = {"past": 20_000, "past_mean": 0.5, "shallow_delay": {"mean": 0.1}}
+    world = build(funnel={**funnel, "deep_delay": {"mean": 0.3}})
+
+    shallow, deep = brief_of(world).past_delays
+
+    assert len(shallow) == len(deep) == 20_000
+    assert shallow.mean() == pytest.approx(0.5 * 0.1 * 86_400, rel=0.05)
+    assert deep.mean() == pytest.approx(0.5 * 0.4 * 86_400, rel=0.05)
+    assert len(brief_of(build()).past_delays[1]) == 0
 
 
 def test_a_step_of_the_real_chance_is_not_seen_by_the_model(build: Build) -> None:
