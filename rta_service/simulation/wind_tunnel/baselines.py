@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.controller import Asked, Brief, Wins, brief_of
 from rta_service.simulation.wind_tunnel.curves import Floats
 from rta_service.simulation.wind_tunnel.funnel import DEEP, SHALLOW
@@ -95,17 +96,17 @@ class PID:
         """Give what one more conversion would count."""
         self._deep += float(wins.predicted.deep.sum())
         self._value += float(wins.predicted.value.sum())
-        is_money = self._brief.goal == "value" and self._deep > 0
+        is_money = self._brief.goal == CostGoal.VALUE and self._deep > 0
         return self._value / self._deep if is_money else 1.0
 
     def _fresh(self, postbacks: Postbacks) -> float:
         """Count what has not been counted: conversions, or their money."""
         goal, gained = self._brief.goal, 0.0
-        mine = np.flatnonzero(postbacks.kind == (SHALLOW if goal == "shallow" else DEEP))
+        mine = np.flatnonzero(postbacks.kind == (SHALLOW if goal == CostGoal.SHALLOW else DEEP))
         for at in mine.tolist():
             if (conversion := int(postbacks.id[at])) not in self._seen:
                 self._seen.add(conversion)
-                gained += float(postbacks.value[at]) if goal == "value" else 1.0
+                gained += float(postbacks.value[at]) if goal == CostGoal.VALUE else 1.0
         return gained
 
 

@@ -6,10 +6,10 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.curves import Floats
 from rta_service.simulation.wind_tunnel.funnel import Chances
 from rta_service.simulation.wind_tunnel.postbacks import Postbacks
-from rta_service.simulation.wind_tunnel.scenario import Goal
 from rta_service.simulation.wind_tunnel.world import World
 
 
@@ -17,7 +17,7 @@ from rta_service.simulation.wind_tunnel.world import World
 class Brief:
     """What an advertiser knows of a campaign before it starts."""
 
-    goal: Goal
+    goal: CostGoal
     target: float
     other_target: float
     """Of the other funnel goal; 0 means none."""

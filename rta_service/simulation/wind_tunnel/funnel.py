@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.curves import KEENNESS, Floats, by_hour, drift
 from rta_service.simulation.wind_tunnel.delays import SHAPES
-from rta_service.simulation.wind_tunnel.scenario import Campaign, Delay, Goal, Step
+from rta_service.simulation.wind_tunnel.scenario import Campaign, Delay, Step
 
 SHALLOW, DEEP = 0, 1
 """Kinds of conversions and of postbacks."""
@@ -42,9 +43,15 @@ class Chances:
     value: Floats
     """Expected money."""
 
-    def of(self, goal: Goal) -> Floats:
+    def of(self, goal: CostGoal) -> Floats:
         """Give a goal's column."""
-        return {"shallow": self.shallow, "deep": self.deep, "value": self.value}[goal]
+        match goal:
+            case CostGoal.SHALLOW:
+                return self.shallow
+            case CostGoal.DEEP:
+                return self.deep
+            case CostGoal.VALUE:
+                return self.value
 
 
 @dataclass(frozen=True, slots=True)

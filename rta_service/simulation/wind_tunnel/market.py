@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.curves import RIVALRY, Floats, by_hour, drift
 from rta_service.simulation.wind_tunnel.funnel import Requests, stepped
 from rta_service.simulation.wind_tunnel.scenario import Campaign
@@ -23,7 +24,11 @@ def mean_worth(campaign: Campaign) -> float:
     """Give the price of the mean request that lands on the target: T x chance."""
     funnel = campaign.funnel
     deep = funnel.shallow * funnel.deep_share
-    chances = {"shallow": funnel.shallow, "deep": deep, "value": deep * funnel.value}
+    chances = {
+        CostGoal.SHALLOW: funnel.shallow,
+        CostGoal.DEEP: deep,
+        CostGoal.VALUE: deep * funnel.value,
+    }
     return campaign.target * chances[campaign.goal]
 
 

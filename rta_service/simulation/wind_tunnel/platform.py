@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.controller import Asked, Controller, Wins, choose
 from rta_service.simulation.wind_tunnel.curves import Floats
 from rta_service.simulation.wind_tunnel.funnel import SHALLOW
@@ -61,7 +62,7 @@ class WeightedBids:
 
     def __init__(self, world: World) -> None:
         campaign = world.campaign
-        shallow = campaign.goal == "shallow"
+        shallow = campaign.goal == CostGoal.SHALLOW
         self._world = world
         self._target = campaign.target if shallow else campaign.other_target
         if self._target == 0:

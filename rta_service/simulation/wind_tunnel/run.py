@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.controller import Controller
 from rta_service.simulation.wind_tunnel.curves import Floats
 from rta_service.simulation.wind_tunnel.market import affordable, auction
 from rta_service.simulation.wind_tunnel.platform import AnswerCache, Reports, WeightedBids
-from rta_service.simulation.wind_tunnel.scenario import Goal
 from rta_service.simulation.wind_tunnel.world import World
 
 
@@ -29,7 +29,7 @@ class Run:
         """Money spent."""
         return float(self.costs.sum())
 
-    def gain(self, goal: Goal) -> float:
+    def gain(self, goal: CostGoal) -> float:
         """Count what the wins led to, also after the period: conversions, or money for `value`."""
         return float(self.world.outcomes(goal)[self.won].sum())
 

@@ -14,11 +14,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 import numpy as np
 
+from rta_service.domain.control import CostGoal
 from rta_service.domain.errors import InvalidInput
 from rta_service.simulation.wind_tunnel.delays import ShapeName
-
-Goal = Literal["shallow", "deep", "value"]
-"""What a cost is held against: registrations, trades, or the money of trades."""
 
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 _NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -136,7 +134,7 @@ class Campaign(_Part, frozen=True):
     slots: _Count = 80
     """The controller learns at the end of each."""
     start_hour: float = 0.0
-    goal: Goal = "deep"
+    goal: CostGoal = CostGoal.DEEP
     target: _Positive = 50.0
     """Cost a conversion of the goal; for `value`, cost a unit of money (1 / ROAS)."""
     other_target: _NotNegative = 0.0

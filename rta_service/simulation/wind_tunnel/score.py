@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.curves import Floats
 from rta_service.simulation.wind_tunnel.run import Run
-from rta_service.simulation.wind_tunnel.scenario import Goal
 
 BUCKETS: Final = ((0.0, "< 30"), (30.0, "30-100"), (100.0, "100-300"), (300.0, "> 300"))
 """By the conversions that a clairvoyant would expect; each reaches up to the next."""
@@ -82,15 +82,15 @@ def score(run: Run) -> Score:
     gain = run.gain(campaign.goal)
     ratio = _ratio(run, campaign.goal, campaign.target)
     reachable = best.cost > 0.97 * campaign.target * best.gain
-    other: Goal = "deep" if campaign.goal == "shallow" else "shallow"
+    other = CostGoal.DEEP if campaign.goal == CostGoal.SHALLOW else CostGoal.SHALLOW
     steps = campaign.market.steps
     return Score(
         campaign=campaign.name,
         bucket=_bucket(_expected_conversions(run)),
         cost=run.cost,
         gain=gain,
-        shallow=run.gain("shallow"),
-        deep=run.gain("deep"),
+        shallow=run.gain(CostGoal.SHALLOW),
+        deep=run.gain(CostGoal.DEEP),
         best_gain=best.gain,
         cost_ratio=ratio,
         error=abs(ratio - 1) if reachable else max(ratio - 1, 0.0),
@@ -149,15 +149,15 @@ def _line(bucket: str, scores: list[Score]) -> Line:
     )
 
 
-def _ratio(run: Run, goal: Goal, target: float) -> float:
-    unit = run.world.campaign.funnel.value if goal == "value" else 1.0
+def _ratio(run: Run, goal: CostGoal, target: float) -> float:
+    unit = run.world.campaign.funnel.value if goal == CostGoal.VALUE else 1.0
     return run.cost / (target * max(run.gain(goal), unit / 2))
 
 
 def _expected_conversions(run: Run) -> float:
     """Give the clairvoyant's conversions, also where its gain is money."""
     campaign, best = run.world.campaign, run.world.clairvoyant
-    return best.gain / campaign.funnel.value if campaign.goal == "value" else best.gain
+    return best.gain / campaign.funnel.value if campaign.goal == CostGoal.VALUE else best.gain
 
 
 def _bucket(conversions: float) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.curves import Floats, arrivals
 from rta_service.simulation.wind_tunnel.funnel import (
     DEEP,
@@ -20,7 +21,7 @@ from rta_service.simulation.wind_tunnel.funnel import (
 from rta_service.simulation.wind_tunnel.hindsight import Reference, cheapest_first
 from rta_service.simulation.wind_tunnel.market import rival_prices
 from rta_service.simulation.wind_tunnel.postbacks import Postbacks, send_postbacks
-from rta_service.simulation.wind_tunnel.scenario import Campaign, Goal
+from rta_service.simulation.wind_tunnel.scenario import Campaign
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,11 @@ class World:
         campaign = self.campaign
         return np.linspace(0.0, campaign.period_s, campaign.slots + 1)[1:]
 
-    def outcomes(self, goal: Goal) -> Floats:
+    def outcomes(self, goal: CostGoal) -> Floats:
         """Give what each row would yield if won: conversions, or money for `value`."""
-        kind = SHALLOW if goal == "shallow" else DEEP
+        kind = SHALLOW if goal == CostGoal.SHALLOW else DEEP
         mine = self.conversions.kind == kind
-        weights = self.conversions.value[mine] if goal == "value" else None
+        weights = self.conversions.value[mine] if goal == CostGoal.VALUE else None
         return np.bincount(self.conversions.row[mine], weights, len(self)).astype(np.float64)
 
 

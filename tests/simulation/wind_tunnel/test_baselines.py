@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.baselines import (
     PID,
     Clairvoyant,
@@ -17,7 +18,6 @@ from rta_service.simulation.wind_tunnel.baselines import (
 from rta_service.simulation.wind_tunnel.controller import brief_of
 from rta_service.simulation.wind_tunnel.hindsight import cheapest_first
 from rta_service.simulation.wind_tunnel.run import Run, run
-from rta_service.simulation.wind_tunnel.scenario import Goal
 from rta_service.simulation.wind_tunnel.witness import Witness
 from rta_service.simulation.wind_tunnel.world import World
 
@@ -38,16 +38,16 @@ def test_target_times_prediction_alone_leaves_the_cost_far_below_target(build: B
     result = run(world, SingleMultiplier(brief_of(world)))
 
     assert ratio(result) < 0.75
-    assert result.gain("deep") < 0.7 * world.clairvoyant.gain
+    assert result.gain(CostGoal.DEEP) < 0.7 * world.clairvoyant.gain
 
 
 @pytest.mark.parametrize("auction", ["second", "first"])
-@pytest.mark.parametrize("goal", ["shallow", "deep", "value"])
+@pytest.mark.parametrize("goal", CostGoal)
 @pytest.mark.parametrize("budget", [0.0, 0.5])
 def test_the_clairvoyants_result_can_be_had(
-    build: Build, auction: str, goal: Goal, budget: float
+    build: Build, auction: str, goal: CostGoal, budget: float
 ) -> None:
-    target = 0.6 if goal == "value" else 50.0
+    target = 0.6 if goal == CostGoal.VALUE else 50.0
     market = {"auction": auction}
     world = build(goal=goal, target=target, budget=budget, funnel=BUSY, market=market)
 
@@ -118,12 +118,12 @@ def test_the_best_multiplier_beats_every_other_that_keeps_the_target(
 
     result = run(world, SingleMultiplier(brief_of(world), best.multiplier * (1 + 1e-12)))
 
-    assert result.gain("deep") == best.gain
+    assert result.gain(CostGoal.DEEP) == best.gain
     assert result.cost == pytest.approx(best.cost)
     assert 0.98 < ratio(result) <= 1
     for multiplier in np.geomspace(0.2, 8.0, 30):
         other = run(world, SingleMultiplier(brief_of(world), multiplier))
-        assert other.gain("deep") <= best.gain or ratio(other) > 1
+        assert other.gain(CostGoal.DEEP) <= best.gain or ratio(other) > 1
 
 
 def test_the_pid_comes_near_its_target_when_conversions_are_prompt(build: Build) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.controller import brief_of
 from rta_service.simulation.wind_tunnel.funnel import DEEP, SHALLOW
 from rta_service.simulation.wind_tunnel.world import World
@@ -49,15 +50,15 @@ def test_a_model_of_power_two_doubles_differences_between_people(build: Build) -
 def test_as_many_convert_as_the_chances_say(build: Build) -> None:
     world = build(requests=60_000)
 
-    for goal, chances in (("shallow", world.truth.shallow), ("deep", world.truth.deep)):
-        outcomes = world.outcomes("shallow" if goal == "shallow" else "deep")
-        assert abs(outcomes.sum() - chances.sum()) < 4 * np.sqrt(chances.sum())
+    for goal in (CostGoal.SHALLOW, CostGoal.DEEP):
+        expected = world.truth.of(goal).sum()
+        assert abs(world.outcomes(goal).sum() - expected) < 4 * np.sqrt(expected)
 
 
 def test_the_money_of_trades_is_what_was_expected(build: Build) -> None:
     world = build(requests=100_000, funnel={"value": 80.0, "shallow": 0.2})
 
-    assert world.outcomes("value").sum() == pytest.approx(world.truth.value.sum(), rel=0.05)
+    assert world.outcomes(CostGoal.VALUE).sum() == pytest.approx(world.truth.value.sum(), rel=0.05)
 
 
 def test_nobody_trades_without_or_before_registering(build: Build) -> None:

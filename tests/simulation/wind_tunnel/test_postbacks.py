@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.world import World
 
 Build = Callable[..., World]
@@ -51,7 +52,7 @@ def test_a_missing_postback_never_comes_though_the_conversion_counts(build: Buil
     share = len(np.unique(world.postbacks.id)) / len(world.conversions.row)
 
     assert share == pytest.approx(0.75, abs=0.02)
-    assert world.outcomes("shallow").sum() > len(world.postbacks) * 0.7
+    assert world.outcomes(CostGoal.SHALLOW).sum() > len(world.postbacks) * 0.7
 
 
 @pytest.mark.parametrize("lost", [False, True])

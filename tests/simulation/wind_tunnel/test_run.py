@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.baselines import PID, Gains, SingleMultiplier
 from rta_service.simulation.wind_tunnel.controller import brief_of
 from rta_service.simulation.wind_tunnel.run import run, slot_bounds
@@ -28,7 +29,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(build: Build)
 
     np.testing.assert_array_equal(first.costs, again.costs)
     np.testing.assert_array_equal(first.won, again.won)
-    assert first.gain("deep") == again.gain("deep")
+    assert first.gain(CostGoal.DEEP) == again.gain(CostGoal.DEEP)
     assert first.cost != other.cost
 
 
@@ -76,7 +77,7 @@ def test_gains_count_conversions_that_come_after_the_end(build: Build) -> None:
     result = run(world, witness)
 
     seen = sum(int((posts.kind == 1).sum()) for posts in witness.postbacks)
-    assert result.gain("deep") > 2 * seen > 0
+    assert result.gain(CostGoal.DEEP) > 2 * seen > 0
 
 
 def test_slots_cut_the_period_evenly_and_their_sums_add_up(build: Build) -> None:

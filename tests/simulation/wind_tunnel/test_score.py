@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.baselines import Clairvoyant, SingleMultiplier
 from rta_service.simulation.wind_tunnel.controller import Asked, Wins, brief_of
 from rta_service.simulation.wind_tunnel.curves import Floats
@@ -43,8 +44,8 @@ def test_a_score_states_what_was_paid_and_won(build: Build) -> None:
     found = score(result)
 
     assert found.cost == result.cost
-    assert found.gain == result.gain("deep")
-    assert (found.shallow, found.deep) == (result.gain("shallow"), found.gain)
+    assert found.gain == result.gain(CostGoal.DEEP)
+    assert (found.shallow, found.deep) == (result.gain(CostGoal.SHALLOW), found.gain)
     assert found.best_gain == world.clairvoyant.gain
     assert found.cost_ratio == pytest.approx(result.cost / (50.0 * found.gain))
     assert found.error == pytest.approx(abs(found.cost_ratio - 1))
@@ -57,7 +58,7 @@ def test_both_targets_of_a_campaign_are_judged(build: Build) -> None:
     world = build(funnel=BUSY, other_target=12.0)
     result = run(world, SingleMultiplier(brief_of(world)))
 
-    expected = result.cost / (12.0 * result.gain("shallow"))
+    expected = result.cost / (12.0 * result.gain(CostGoal.SHALLOW))
     assert score(result).other_ratio == pytest.approx(expected)
 
 
