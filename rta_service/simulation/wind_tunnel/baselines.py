@@ -12,10 +12,8 @@ from rta_service.simulation.wind_tunnel.controller import Asked, Brief, Wins, br
 from rta_service.simulation.wind_tunnel.curves import Floats
 from rta_service.simulation.wind_tunnel.funnel import DEEP, SHALLOW
 from rta_service.simulation.wind_tunnel.hindsight import (
-    Mix,
     Reference,
     Sale,
-    best_mix,
     single_multiplier,
 )
 from rta_service.simulation.wind_tunnel.postbacks import Postbacks
@@ -137,13 +135,6 @@ def best_multiplier(world: World) -> Reference:
         pays_own_bid=campaign.market.auction == "first",
     )
     return single_multiplier(sale, campaign.target, world.budget)
-
-
-def best_of_both(world: World) -> Mix:
-    """Find what a clairvoyant could have of a campaign with a deep goal and a shallow target."""
-    campaign, truth = world.campaign, world.truth
-    targets = (campaign.other_target, campaign.target)
-    return best_mix(world.rivals, (truth.shallow, truth.deep), targets, world.budget)
 
 
 GRID: Final = tuple(

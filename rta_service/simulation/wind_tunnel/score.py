@@ -9,6 +9,7 @@ import numpy as np
 from rta_service.domain.control import CostGoal
 from rta_service.simulation.wind_tunnel.curves import Floats
 from rta_service.simulation.wind_tunnel.run import Run
+from rta_service.simulation.wind_tunnel.world import World
 
 BUCKETS: Final = ((0.0, "< 30"), (30.0, "30-100"), (100.0, "100-300"), (300.0, "> 300"))
 """By the conversions that a clairvoyant would expect; each reaches up to the next."""
@@ -18,6 +19,8 @@ FAIR: Final = 0.2
 """Errors within which a run counts; the second is the industry's own test."""
 
 _STEADY_WINDOWS: Final = 3
+_BINDING: Final = 0.97
+"""A target that a clairvoyant reaches so nearly is one that can be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,14 @@ class Score:
     deep: float
     """Conversions of either kind."""
     best_gain: float
-    """A clairvoyant's expectation."""
+    """A clairvoyant's expectation, within both targets where there are two."""
     cost_ratio: float
     """Cost over T x gain; a gain below half a conversion counts as half."""
     error: float
     """How far the ratio is from 1. Where target cost is out of reach, for lack of budget or of
     requests, cheaper is no error."""
     other_ratio: float
+    other_error: float
     """The same for the other target; NaN without one."""
     budget_use: float
     """NaN without a budget."""
@@ -78,23 +82,21 @@ class Line:
 def score(run: Run) -> Score:
     """Judge one run against its world's truth; the first market step is where recovery starts."""
     world = run.world
-    campaign, best = world.campaign, world.clairvoyant
-    gain = run.gain(campaign.goal)
-    ratio = _ratio(run, campaign.goal, campaign.target)
-    reachable = best.cost > 0.97 * campaign.target * best.gain
-    other = CostGoal.DEEP if campaign.goal == CostGoal.SHALLOW else CostGoal.SHALLOW
+    campaign = world.campaign
+    ratio, error, other_ratio, other_error = _errors(run)
     steps = campaign.market.steps
     return Score(
         campaign=campaign.name,
         bucket=_bucket(_expected_conversions(run)),
         cost=run.cost,
-        gain=gain,
+        gain=run.gain(campaign.goal),
         shallow=run.gain(CostGoal.SHALLOW),
         deep=run.gain(CostGoal.DEEP),
-        best_gain=best.gain,
+        best_gain=_best(world)[1],
         cost_ratio=ratio,
-        error=abs(ratio - 1) if reachable else max(ratio - 1, 0.0),
-        other_ratio=_ratio(run, other, campaign.other_target) if campaign.other_target else np.nan,
+        error=error,
+        other_ratio=other_ratio,
+        other_error=other_error,
         budget_use=run.cost / world.budget if np.isfinite(world.budget) else np.nan,
         recovery=recovery(run, steps[0].at) if steps else None,
     )
@@ -149,6 +151,32 @@ def _line(bucket: str, scores: list[Score]) -> Line:
     )
 
 
+def _errors(run: Run) -> tuple[float, float, float, float]:
+    """Give ratio and error of the goal, and of the other target."""
+    world = run.world
+    campaign, both = world.campaign, world.both
+    cost, gain = _best(world)
+    ratio = _ratio(run, campaign.goal, campaign.target)
+    error = _error(ratio, best=cost / (campaign.target * gain) if gain else 0.0)
+    if not campaign.other_target:
+        return ratio, error, np.nan, np.nan
+    other = CostGoal.DEEP if campaign.goal == CostGoal.SHALLOW else CostGoal.SHALLOW
+    other_ratio = _ratio(run, other, campaign.other_target)
+    least = both.cost / (campaign.other_target * both.shallow) if both and both.shallow else 0.0
+    return ratio, error, other_ratio, _error(other_ratio, best=least)
+
+
+def _error(ratio: float, best: float) -> float:
+    """Give the distance from 1; only upwards where even the best run stays below."""
+    return abs(ratio - 1) if best > _BINDING else max(ratio - 1, 0.0)
+
+
+def _best(world: World) -> tuple[float, float]:
+    """Give a clairvoyant's cost and gain."""
+    best, both = world.clairvoyant, world.both
+    return (both.cost, both.deep) if both else (best.cost, best.gain)
+
+
 def _ratio(run: Run, goal: CostGoal, target: float) -> float:
     unit = run.world.campaign.funnel.value if goal == CostGoal.VALUE else 1.0
     return run.cost / (target * max(run.gain(goal), unit / 2))
@@ -156,8 +184,8 @@ def _ratio(run: Run, goal: CostGoal, target: float) -> float:
 
 def _expected_conversions(run: Run) -> float:
     """Give the clairvoyant's conversions, also where its gain is money."""
-    campaign, best = run.world.campaign, run.world.clairvoyant
-    return best.gain / campaign.funnel.value if campaign.goal == CostGoal.VALUE else best.gain
+    campaign, gain = run.world.campaign, _best(run.world)[1]
+    return gain / campaign.funnel.value if campaign.goal == CostGoal.VALUE else gain
 
 
 def _bucket(conversions: float) -> str:

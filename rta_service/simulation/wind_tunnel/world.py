@@ -18,7 +18,7 @@ from rta_service.simulation.wind_tunnel.funnel import (
     toss_conversions,
     true_chances,
 )
-from rta_service.simulation.wind_tunnel.hindsight import Reference, cheapest_first
+from rta_service.simulation.wind_tunnel.hindsight import Mix, Reference, best_mix, cheapest_first
 from rta_service.simulation.wind_tunnel.market import rival_prices
 from rta_service.simulation.wind_tunnel.postbacks import Postbacks, send_postbacks
 from rta_service.simulation.wind_tunnel.scenario import Campaign
@@ -41,6 +41,8 @@ class World:
     """Seconds from impression to shallow and to deep conversion, of earlier campaigns."""
     clairvoyant: Reference
     """The most that the goal and the budget allow to one who knows all prices and true chances."""
+    both: Mix | None
+    """The same with the shallow target too, where a deep goal has one beside it."""
     budget: float
     """In money; infinite where the campaign has none."""
 
@@ -82,6 +84,7 @@ def make_world(campaign: Campaign, seed: int) -> World:
         postbacks=send_postbacks(campaign, rng[7], requests, conversions),
         past_delays=past_delays(campaign, rng[8]),
         clairvoyant=best,
+        both=_most_of_both(campaign, truth, (rivals, budget)),
         budget=budget,
     )
 
@@ -94,6 +97,14 @@ def _most(campaign: Campaign, truth: Chances, rivals: Floats) -> tuple[Reference
         return free, np.inf
     budget = free.cost * campaign.budget
     return cheapest_first(rivals, chance, campaign.target, budget), budget
+
+
+def _most_of_both(campaign: Campaign, truth: Chances, market: tuple[Floats, float]) -> Mix | None:
+    if campaign.goal != CostGoal.DEEP or campaign.other_target == 0:
+        return None
+    rivals, budget = market
+    targets = (campaign.other_target, campaign.target)
+    return best_mix(rivals, (truth.shallow, truth.deep), targets, budget)
 
 
 def _platform_view(campaign: Campaign, rng: np.random.Generator, chance: Floats) -> Floats:

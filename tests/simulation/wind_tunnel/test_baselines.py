@@ -12,7 +12,6 @@ from rta_service.simulation.wind_tunnel.baselines import (
     Gains,
     SingleMultiplier,
     best_multiplier,
-    best_of_both,
     tune_pid,
 )
 from rta_service.simulation.wind_tunnel.controller import brief_of
@@ -91,8 +90,9 @@ def test_with_a_bid_that_buys_nothing_within_the_target_there_is_no_reference() 
 def test_what_can_be_had_of_two_goals_keeps_both_targets(build: Build) -> None:
     world = build(target=50.0, other_target=15.0, funnel=BUSY)
 
-    both = best_of_both(world)
+    both = world.both
 
+    assert both is not None
     assert 0 < both.share < 1
     assert 0.95 < both.cost / (15.0 * both.shallow) <= 1
     assert 0.95 < both.cost / (50.0 * both.deep) <= 1
@@ -102,8 +102,9 @@ def test_what_can_be_had_of_two_goals_keeps_both_targets(build: Build) -> None:
 def test_a_loose_second_target_changes_nothing(build: Build) -> None:
     world = build(other_target=1e6, funnel=BUSY)
 
-    both = best_of_both(world)
+    both = world.both
 
+    assert both is not None
     assert both.share == 0
     assert both.deep == pytest.approx(world.clairvoyant.gain)
     assert both.multiplier == pytest.approx(world.clairvoyant.multiplier)

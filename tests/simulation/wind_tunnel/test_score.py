@@ -60,6 +60,19 @@ def test_both_targets_of_a_campaign_are_judged(build: Build) -> None:
 
     expected = result.cost / (12.0 * result.gain(CostGoal.SHALLOW))
     assert score(result).other_ratio == pytest.approx(expected)
+    assert score(result).other_error == pytest.approx(abs(expected - 1))
+
+
+def test_of_two_targets_the_one_that_cannot_be_reached_is_judged_upwards_only(build: Build) -> None:
+    world = build(funnel=BUSY, other_target=9.0)
+
+    cheap, dear = (score(run(world, SingleMultiplier(brief_of(world), m))) for m in (1.0, 10.0))
+
+    assert world.both is not None
+    assert cheap.best_gain == world.both.deep < world.clairvoyant.gain
+    assert cheap.cost_ratio < 0.8
+    assert cheap.error == 0
+    assert dear.error == dear.cost_ratio - 1 > 0
 
 
 def test_cheaper_is_no_error_where_the_budget_ends_first(build: Build) -> None:
@@ -133,9 +146,9 @@ def test_the_first_market_step_is_what_a_score_times(build: Build) -> None:
 def test_a_table_sums_up_by_bucket_and_over_all() -> None:
     nan = float("nan")
     scores = [
-        Score("a", "< 30", 10, 8, 30, 8, 10, 1.05, 0.05, nan, nan),
-        Score("b", "< 30", 10, 9, 30, 9, 10, 1.15, 0.15, nan, 0.9),
-        Score("c", "> 300", 10, 400, 900, 400, 500, 1.3, 0.3, nan, 0.8),
+        Score("a", "< 30", 10, 8, 30, 8, 10, 1.05, 0.05, nan, nan, nan),
+        Score("b", "< 30", 10, 9, 30, 9, 10, 1.15, 0.15, nan, nan, 0.9),
+        Score("c", "> 300", 10, 400, 900, 400, 500, 1.3, 0.3, nan, nan, 0.8),
     ]
 
     few, many, everything = table(scores)
