@@ -34,7 +34,7 @@ _WIDTHS: Final = np.diff(EDGES_S)
 
 PSEUDO_CONVERSIONS: Final = 50.0
 """What a parent law is worth."""
-_FAMILY_CONVERSIONS: Final = 10.0
+_FAMILY_CONVERSIONS: Final = 30.0
 """What the best law of the family is worth, where there is no parent."""
 _HALVINGS: Final = 60
 
@@ -94,12 +94,12 @@ def fit(
     evidence: DelayEvidence,
     parent: DelayLaw | None = None,
     prior: float = 10.0,
-    expected_mean_s: float = 3_600.0,
+    expected_mean_s: float = 7_200.0,
 ) -> DelayLaw:
     """Learn a law; a parent is worth PSEUDO_CONVERSIONS, `prior` is a of the scale's Gamma(a, a).
 
     Without parent the family's mean is believed to be `expected_mean_s` within a factor of about
-    twenty.
+    seven.
     """
     if parent is None:
         likeliest = _likeliest(evidence, prior, expected_mean_s)
@@ -110,7 +110,7 @@ def fit(
 def _likeliest(evidence: DelayEvidence, prior: float, expected_mean_s: float) -> DelayLaw:
     arrived = evidence.arrived.sum()
     matured = _FAMILY @ evidence.reached
-    belief = (np.log(_GRID[:, 0] / expected_mean_s) / 1.5) ** 2 / 2.0
+    belief = (np.log(_GRID[:, 0] / expected_mean_s) / 1.0) ** 2 / 2.0
     belief += (np.log(_GRID[:, 1]) / 0.5) ** 2 / 2.0
     fits = _LOG_FAMILY @ evidence.arrived - (prior + arrived) * np.log(prior + matured)
     return DelayLaw(_FAMILY[int(np.argmax(fits - belief))])

@@ -80,7 +80,7 @@ class Sight:
         goal = CostGoal.DEEP if goal is CostGoal.VALUE else goal
         if goal not in self._laws:
             evidence = self.delay_evidence(goal)
-            expected = self.tuning.horizon_s / 24.0
+            expected = self.tuning.horizon_s / 12.0
             parent = self.parents.get(goal)
             self._laws[goal] = fit(evidence, parent, self.tuning.prior, expected)
         return self._laws[goal]
