@@ -1,7 +1,7 @@
 """Bidders to beat: T x p, the published PID, the best single multiplier, the clairvoyant."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
 
@@ -106,6 +106,25 @@ class PID:
                 self._seen.add(conversion)
                 gained += float(postbacks.value[at]) if goal == CostGoal.VALUE else 1.0
         return gained
+
+
+class LowerOfTwo:
+    """Two PIDs, one for each target of a campaign, of whose bids the lower one is made."""
+
+    def __init__(self, brief: Brief, gains: Gains) -> None:
+        other = CostGoal.DEEP if brief.goal == CostGoal.SHALLOW else CostGoal.SHALLOW
+        second = replace(brief, goal=other, target=brief.other_target)
+        self._pids = PID(brief, gains), PID(second, gains)
+
+    def bid(self, asked: Asked) -> Floats:
+        """Answer with the lower bid."""
+        first, second = (pid.bid(asked) for pid in self._pids)
+        return np.minimum(first, second)
+
+    def learn(self, wins: Wins, postbacks: Postbacks, now: float, /) -> None:
+        """Let both learn from all."""
+        for pid in self._pids:
+            pid.learn(wins, postbacks, now)
 
 
 class Clairvoyant:

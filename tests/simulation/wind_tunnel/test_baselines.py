@@ -10,6 +10,7 @@ from rta_service.simulation.wind_tunnel.baselines import (
     PID,
     Clairvoyant,
     Gains,
+    LowerOfTwo,
     SingleMultiplier,
     best_multiplier,
     tune_pid,
@@ -153,6 +154,15 @@ def test_the_pid_holds_a_cost_of_money_too(build: Build) -> None:
     world = build(goal="value", target=0.6, requests=60_000, slots=80, funnel=BUSY)
 
     assert ratio(run(world, PID(brief_of(world), GAINS))) == pytest.approx(1, abs=0.15)
+
+
+def test_the_lower_of_two_pids_keeps_both_targets(build: Build) -> None:
+    world = build(requests=60_000, slots=80, other_target=12.0, funnel=BUSY)
+
+    result = run(world, LowerOfTwo(brief_of(world), GAINS))
+
+    assert result.cost / (12.0 * result.gain(CostGoal.SHALLOW)) == pytest.approx(1, abs=0.1)
+    assert ratio(result) < 1
 
 
 def test_tuning_chooses_the_gains_that_come_nearest_to_the_target(build: Build) -> None:
