@@ -125,7 +125,7 @@ def probe(level: float, tuning: Tuning, elapsed_s: float) -> Move:
     return Move(min(level + _PROBE_GAIN * pace, _PROBE_LIMIT), Reason.PROBING)
 
 
-def follow(levels: list[float], slack: float = 0.5) -> list[float]:
+def follow(levels: list[float], slack: float) -> list[float]:
     """Keep every loop within `slack` of the lowest, which decides the bid: no windup.
 
     Levels are logs of what each loop would bid on average.

@@ -187,3 +187,46 @@ def test_a_budget_is_spent_to_the_end_and_not_beyond(mode: Mode) -> None:
     assert 0.95 <= spent <= 1.02
     quarters = path.cost.reshape(4, -1).sum(axis=1) / path.cost.sum()
     assert quarters.min() > 0.1
+
+
+def play_two_goals(mode: Mode, deep_price: float) -> tuple[float, float]:
+    """Give what shallow and deep conversions cost over their targets."""
+    market = day(4, conversions=1_500.0)
+    rng = np.random.default_rng(9)
+    rate = np.minimum(0.2 * rng.lognormal(-0.32, 0.8, market.at.size), 0.9)
+    targets = Targets(shallow_micros=TARGET, deep_micros=round(deep_price * TARGET))
+    unit = ControlUnit("u", Rules(Aim(mode, targets, CostGoal.SHALLOW)))
+    block = unit.step(0)
+    sums = np.zeros(3)
+    for end in range(DAY_MS // STEPS, DAY_MS + 1, DAY_MS // STEPS):
+        here = slice(*np.searchsorted(market.at, [end - DAY_MS // STEPS, end]))
+        shallow = market.predicted[here]
+        rows = np.stack([shallow, shallow * rate[here], 0.0 * shallow])[:, :, None]
+        offers = bids(prices([block], block.made_at_ms), rows)[0][:, 0]
+        won = np.flatnonzero(offers >= market.price[here]) + here.start
+        came = won[np.isfinite(market.converts_at[won])]
+        deep = came[rng.random(came.size) < rate[came]]
+        sums += [market.price[won].sum(), len(came), (rate[came]).sum()]
+        unit.learn(
+            Wins(
+                market.at[won],
+                market.price[won],
+                market.predicted[won],
+                rows[1, won - here.start, 0],
+            ),
+            Conversions(CostGoal.SHALLOW, market.at[came], market.at[came] + 1.0),
+            Conversions(CostGoal.DEEP, market.at[deep], market.at[deep] + 1.0),
+        )
+        block = unit.step(end)
+    return sums[0] / sums[1] / TARGET, sums[0] / sums[2] / TARGET / deep_price
+
+
+def test_a_dual_guarantee_holds_both_costs_where_one_goal_alone_misses_the_other() -> None:
+    alone = play_two_goals(Mode.TCPA, 3.5)
+    boosted = play_two_goals(Mode.DEEP_BOOST, 3.5)
+    both = play_two_goals(Mode.DUAL_GUARANTEE, 3.5)
+
+    assert alone[1] > 1.3
+    assert boosted[0] == pytest.approx(1.0, abs=0.1)
+    assert boosted[1] < 1.15
+    assert max(both) <= 1.1

@@ -110,7 +110,7 @@ def test_dead_time_slows_the_loop() -> None:
 
 @given(st.lists(st.floats(-5.0, 5.0), min_size=1, max_size=4))
 def test_no_loop_winds_up_beyond_the_active_one(wanted: list[float]) -> None:
-    kept = follow(wanted)
+    kept = follow(wanted, 0.5)
 
     assert min(kept) == min(wanted)
     assert max(kept) <= min(wanted) + 0.5
