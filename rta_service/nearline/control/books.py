@@ -1,5 +1,6 @@
 """What a control unit remembers of events: integers that add up alike in any order and batches."""
 
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import msgspec
@@ -54,62 +55,30 @@ class Books:
         self.origins: dict[str, int] = {}
 
     def is_replay(self, origin: Origin | None) -> bool:
-        """Say whether a batch was taken before, and remember it as taken."""
-        if origin is None:
-            return False
-        if origin.number <= self.origins.get(origin.sender, -1):
-            return True
-        self.origins[origin.sender] = origin.number
-        return False
+        """Say whether a batch was taken before."""
+        return origin is not None and origin.number <= self.origins.get(origin.sender, -1)
 
-    def take_wins(self, wins: Wins) -> None:
-        """Add wins. Raises InvalidInput where columns do not fit together."""
-        at = np.atleast_1d(np.asarray(wins.won_at_ms))
-        count = len(at)
-        rows = np.zeros((count, _COLUMNS), np.int64)
-        rows[:, COST] = integers(wins.cost_micros, count, "cost_micros")
-        rows[:, WINS] = 1
-        given = zip(PREDICTED, (wins.shallow, wins.deep, wins.value), strict=True)
-        for goal, column in given:
-            nano, bad = predictions(column, count, goal)
-            rows[:, PREDICTED[goal]] = nano
-            rows[:, BAD] += bad
-            # in floats only for the size of the product; rounded row by row, so still exact sums
-            weighed = rows[:, COST] * (nano / _WEIGHED_PER_NANO)
-            rows[:, WEIGHED[goal]] = np.rint(weighed).astype(np.int64)
-        if (rows[:, COST] < 0).any():
-            raise InvalidInput("cost_micros: a win cannot cost less than nothing")
-        won = integers(at, count, "won_at_ms")
-        self.bought.add(won, rows)
+    def take(self, read: "Read", origin: Origin | None) -> None:
+        """Add a batch that was read, and remember its origin."""
+        for won, rows in read.bought:
+            self.bought.add(won, rows)
+            self._spend(won, rows[:, COST])
+        for converted, came in read.came:
+            self.came.add(converted, came)
+        self.delays += read.delays
+        if origin is not None:
+            self.origins[origin.sender] = origin.number
+
+    def _spend(self, won: Ints, cost: Ints) -> None:
         days, place = np.unique((won - self.day_starts_ms) // self.day_ms, return_inverse=True)
-        for index, day in enumerate(days.tolist()):
-            cost = int(rows[place == index, COST].sum())
-            self.spent[day] = self.spent.get(day, 0) + cost
+        sums = np.zeros(len(days), np.int64)
+        np.add.at(sums, place, cost)
+        for day, spent in zip(days.tolist(), sums.tolist(), strict=True):
+            self.spent[day] = self.spent.get(day, 0) + spent
 
     def day(self) -> int:
         """Number the day of the clock."""
         return (self.bought.clock_ms - self.day_starts_ms) // self.day_ms
-
-    def take_conversions(self, conversions: Conversions) -> None:
-        """Credit conversions to the age of their wins. Raises InvalidInput for a bad batch."""
-        goal = conversions.goal
-        if goal not in CAME:
-            raise InvalidInput("conversions are of shallow or deep; money comes with the deep ones")
-        at = np.atleast_1d(np.asarray(conversions.won_at_ms))
-        count = len(at)
-        won = integers(at, count, "won_at_ms")
-        converted = integers(conversions.converted_at_ms, count, "converted_at_ms")
-        money = integers(conversions.value_micros, count, "value_micros")
-        rows = np.zeros((count, _COLUMNS), np.int64)
-        rows[:, ARRIVED[goal]] = 1
-        if goal is CostGoal.DEEP:
-            rows[:, ARRIVED[CostGoal.VALUE]] = money
-            rows[:, PAYERS] = money > 0
-        self.bought.add(won, rows)
-        came = np.zeros((count, len(CAME)), np.int64)
-        came[:, CAME[goal]] = 1
-        self.came.add(converted, came)
-        self.delays[CAME[goal]] += bins((converted - won) / 1000.0)
 
     def roll(self, now_ms: int) -> None:
         """Let time pass."""
@@ -143,3 +112,52 @@ class Books:
         books.bought.clock_ms = books.came.clock_ms = saved.clock_ms
         books.origins, books.spent = saved.origins, saved.spent
         return books
+
+
+@dataclass
+class Read:
+    """A batch that was checked as a whole, so that it is added as a whole or not at all."""
+
+    bought: list[tuple[Ints, Ints]] = field(default_factory=list)
+    came: list[tuple[Ints, Ints]] = field(default_factory=list)
+    delays: Ints = field(default_factory=lambda: np.zeros((len(CAME), BINS), np.int64))
+
+    def wins(self, wins: Wins) -> None:
+        """Read wins. Raises InvalidInput where columns do not fit together."""
+        at = np.atleast_1d(np.asarray(wins.won_at_ms))
+        count = len(at)
+        rows = np.zeros((count, _COLUMNS), np.int64)
+        rows[:, COST] = integers(wins.cost_micros, count, "cost_micros")
+        rows[:, WINS] = 1
+        given = zip(PREDICTED, (wins.shallow, wins.deep, wins.value), strict=True)
+        for goal, column in given:
+            nano, bad = predictions(column, count, goal)
+            rows[:, PREDICTED[goal]] = nano
+            rows[:, BAD] += bad
+            # in floats only for the size of the product; rounded row by row, so still exact sums
+            weighed = rows[:, COST] * (nano / _WEIGHED_PER_NANO)
+            rows[:, WEIGHED[goal]] = np.rint(weighed).astype(np.int64)
+        if (rows[:, COST] < 0).any():
+            raise InvalidInput("cost_micros: a win cannot cost less than nothing")
+        self.bought.append((integers(at, count, "won_at_ms"), rows))
+
+    def conversions(self, batch: Conversions) -> None:
+        """Read conversions, to be credited to the age of their wins. Raises InvalidInput."""
+        goal = batch.goal
+        if goal not in CAME:
+            raise InvalidInput("conversions are of shallow or deep; money comes with the deep ones")
+        at = np.atleast_1d(np.asarray(batch.won_at_ms))
+        count = len(at)
+        won = integers(at, count, "won_at_ms")
+        converted = integers(batch.converted_at_ms, count, "converted_at_ms")
+        money = integers(batch.value_micros, count, "value_micros")
+        rows = np.zeros((count, _COLUMNS), np.int64)
+        rows[:, ARRIVED[goal]] = 1
+        if goal is CostGoal.DEEP:
+            rows[:, ARRIVED[CostGoal.VALUE]] = money
+            rows[:, PAYERS] = money > 0
+        came = np.zeros((count, len(CAME)), np.int64)
+        came[:, CAME[goal]] = 1
+        self.bought.append((won, rows))
+        self.came.append((converted, came))
+        self.delays[CAME[goal]] += bins((converted - won) / 1000.0)

@@ -23,7 +23,7 @@ from rta_service.domain.control import (
     Targets,
 )
 from rta_service.nearline.control import budget as pacing, guards, levels
-from rta_service.nearline.control.books import Books
+from rta_service.nearline.control.books import Books, Read
 from rta_service.nearline.control.delay import DelayEvidence, DelayLaw
 from rta_service.nearline.control.feed import Conversions, Origin, Wins
 from rta_service.nearline.control.levels import Levels, Look
@@ -66,14 +66,16 @@ class ControlUnit:
     ) -> bool:
         """Add a batch; False, and nothing added, where its origin was seen before.
 
-        Raises InvalidInput for columns that do not fit together.
+        Raises InvalidInput for columns that do not fit together; then nothing was added either.
         """
         if self.books.is_replay(origin):
             return False
+        read = Read()
         if wins is not None:
-            self.books.take_wins(wins)
+            read.wins(wins)
         for batch in conversions:
-            self.books.take_conversions(batch)
+            read.conversions(batch)
+        self.books.take(read, origin)
         return True
 
     def step(self, now_ms: int, *, outage: bool = False) -> Block:

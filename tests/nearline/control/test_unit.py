@@ -235,11 +235,15 @@ def test_numbers_that_are_none_are_counted_and_do_no_harm(unit: ControlUnit, fee
         Conversions(CostGoal.VALUE, [1], [2]),
     ],
 )
-def test_a_batch_that_does_not_fit_is_refused(unit: ControlUnit, batch: Any) -> None:
-    parts = (batch,) if isinstance(batch, Wins) else (None, batch)
+def test_a_batch_that_does_not_fit_is_refused_as_a_whole(unit: ControlUnit, batch: Any) -> None:
+    good = Conversions(CostGoal.DEEP, [1], [2])
+    parts = (batch, good) if isinstance(batch, Wins) else (Wins([1], [1], 0.1), good, batch)
+    before = unit.to_bytes()
 
     with pytest.raises(InvalidInput):
-        unit.learn(*parts)
+        unit.learn(*parts, origin=Origin("worker-1", 1))
+
+    assert unit.to_bytes() == before
 
 
 def test_a_cost_cap_opens_only_after_a_proven_surplus(feed: Feed) -> None:
