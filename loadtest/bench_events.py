@@ -234,13 +234,32 @@ def beside(world: World, folder: Path, rounds: int, rate: float) -> Beside:
     alone: list[float] = []
     together: list[float] = []
     target = Target("service", argv, world.service.port, ready_path=READY_PATH)
-    with Server(target, folder / "service.log"):
+    log = folder / "service.log"
+    with Server(target, log):
+        _move(_pid_of(log, "nearline"), core=1)
         measure_apart(job, folder)
         for number in range(rounds):
             alone.append(measure_apart(job, folder).latency_ms["p99"])
             with _events(port, token, rate, number):
                 together.append(measure_apart(job, folder).latency_ms["p99"])
     return Beside(rate, alone, together, median(together) / median(alone))
+
+
+def _pid_of(log: Path, child: str) -> int:
+    """Wait until a child of the service is ready, and give its pid."""
+    for _ in range(200):
+        lines = [line for line in log.read_text().splitlines() if line.startswith("{")]
+        for event in map(msgspec.json.decode, lines):
+            if event.get("child") == child and event["event"] == "child_ready":
+                return int(event["pid"])
+        time.sleep(0.1)
+    raise RuntimeError(f"{child} was not ready")
+
+
+def _move(pid: int, core: int) -> None:
+    """Move a process with all its threads to a core."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), {core})
 
 
 @contextmanager
