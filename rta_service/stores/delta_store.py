@@ -44,6 +44,10 @@ return written
 _BUCKETS_A_SCRIPT: Final = 64
 """Costs us a fifth less than a script for each; in a cluster every bucket has its own place."""
 
+_READS_AT_ONCE: Final = 128
+_SCRIPTS_AT_ONCE: Final = 1
+"""The store does what came in one piece before it answers anybody else, decisions neither."""
+
 _prefix: Final = lru_cache(64)(delta_prefix)
 
 Place = tuple[int, int]
@@ -107,7 +111,7 @@ class DeltaStore:
         self._kept_days = kept_days
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
-        """Count entries, in two round trips; all entries of one event belong into one call.
+        """Count entries, in a few round trips; all entries of one event belong into one call.
 
         Words that leave no mark on records are passed over.
 
@@ -152,10 +156,11 @@ class DeltaStore:
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """Give each bucket's last id, b"" for none, and the deltas of the entries' keys."""
         keys = [list(dict.fromkeys(entry.key for entry in found)) for found in places.values()]
-        replies: list[list[bytes | None]] = self._run(
+        commands = [
             ("HMGET", self._name(place), SENTINEL, *wanted)
             for place, wanted in zip(places, keys, strict=True)
-        )
+        ]
+        replies: list[list[bytes | None]] = self._run(commands, _READS_AT_ONCE)
         return [
             (reply[0] or b"", {k: v for k, v in zip(wanted, reply[1:], strict=True) if v})
             for wanted, reply in zip(keys, replies, strict=True)
@@ -170,17 +175,19 @@ class DeltaStore:
             words = [word for change in part for word in self._words(change)]
             names = [self._name(change.place) for change in part]
             commands.append(("EVAL", _COMPARE_AND_SET, len(names), *names, SENTINEL, *words))
-        return [one for written in self._run(commands) for one in written]
+        return [one for written in self._run(commands, _SCRIPTS_AT_ONCE) for one in written]
 
-    def _run(self, commands: Iterable[tuple[bytes | int | str, ...]]) -> list[Any]:
-        """Give the replies of commands that go out at once, where one server has all keys."""
+    def _run(self, commands: Sequence[tuple[Any, ...]], at_once: int) -> list[Any]:
+        """Give the replies of commands, of which so many go out at once to a single server."""
         if isinstance(self._client, RedisCluster):
             pipeline: Any = self._client.pipeline(transaction=False)  # type: ignore[no-untyped-call]  # without annotations on clusters
             for command in commands:
                 pipeline.execute_command(*command)
             replies: list[Any] = pipeline.execute()
             return replies
-        return _through_connection(self._client.connection_pool, list(commands))
+        pool, steps = self._client.connection_pool, range(0, len(commands), at_once)
+        parts = (_through_connection(pool, commands[at : at + at_once]) for at in steps)
+        return list(chain.from_iterable(parts))
 
     def _words(self, change: "_Change") -> list[bytes | int]:
         until_s = (change.place[0] + 1 + self._kept_days) * DAY_S
@@ -194,8 +201,6 @@ class DeltaStore:
 def _through_connection(pool: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Send everything in one piece: the client's own pipeline sends 6,000 bytes at a time, and the
     rest of it costs as much again."""
-    if not commands:
-        return []
     connection = pool.get_connection()
     try:
         packed = b"".join([hiredis.pack_command(command) for command in commands])
