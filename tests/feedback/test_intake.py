@@ -308,7 +308,7 @@ async def test_a_full_log_refuses_a_batch_and_knows_the_part_it_kept_when_it_com
     log = EventLog(client, "full", written)
     receipt = await an_intake(log).take(batch)
 
-    assert (receipt.accepted, receipt.duplicate) == (100, 100)
+    assert (receipt.accepted, receipt.duplicate) == (50, 150)
     assert len(await kept(log)) == 200
 
 
