@@ -21,74 +21,29 @@ from statistics import median
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.event_lines import BATCH, lines_of, requests_of
 from loadtest.generate import Job, Measurement, measure_apart
 from loadtest.prepare import DATA, READY_PATH, World, prepare
 from loadtest.servers import Server, Target, free_port, on_core
 from rta_service import wiring
 from rta_service.config import Settings
 from rta_service.domain.clock import SystemClock
-from rta_service.domain.events import Event
 from rta_service.nearline.reading import ReadingRules, read_line
-from rta_service.simulation.load import LoadPlan, PreparedRequest
+from rta_service.simulation.load import LoadPlan
 from rta_service.stores.delta_store import DeltaStore, entries_of
 from rta_service.stores.embedded import EmbeddedStore
 from rta_service.stores.keys import event_name
 from rta_service.stores.redis import AdminClient, admin_client
 
-BATCH: Final = 500
 GROUPS: Final = ("fresh", "archive", "attribution")
-_WORDS: Final = (
-    *[Event.AD_EXPOSURE] * 6,
-    *[Event.AD_CLICK] * 2,
-    *[Event.LAUNCH] * 8,
-    *[Event.VIEW] * 3,
-    Event.PAY,
-)
 _PIECES: Final = 4
 _DRAIN_S: Final = 600.0
 _FOLDED: Final = 100_000
 _QUIET_S: Final = 4.0
-
-
-def lines_of(first: int, count: int, now_ms: int) -> list[bytes]:
-    """Write events of 100,000 devices, mostly launches and ads, of the last hour."""
-    rng = np.random.default_rng(first)
-    devices, words = rng.integers(0, 100_000, count), rng.integers(0, len(_WORDS), count)
-    ages = rng.integers(0, 3_600_000, count)
-    return [
-        msgspec.json.encode(
-            {
-                "event_id": f"bench-{first + place}",
-                "event": _WORDS[words[place]],
-                "ts_ms": int(now_ms - ages[place]),
-                "device_id": f"bench-device-{devices[place]}",
-                "id_kind": "oaid",
-                "channel": "json",
-                "strategy_id": "new_users",
-                "cents": 1_000 if _WORDS[words[place]] is Event.PAY else 0,
-            }
-        )
-        for place in range(count)
-    ]
-
-
-def requests_of(first: int, count: int, token: str) -> list[PreparedRequest]:
-    """Gather lines into batches, as an advertiser's app sends them."""
-    now_ms = SystemClock().now_ms()
-    return [
-        PreparedRequest(
-            "/v1/events",
-            b"\n".join(lines_of(at, BATCH, now_ms)),
-            "application/x-ndjson",
-            f"Bearer {token}",
-        )
-        for at in range(first, first + count, BATCH)
-    ]
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -27,8 +27,7 @@ first event of a set, not to an instant: an instant gone by in the store's clock
 _FIELD: Final = b"e"
 _TRIM_STEP: Final = 10_000
 _AT_ONCE: Final = 25
-"""Events a script appends: for a third of a millisecond nobody else is answered, decisions neither.
-With 100 of them the 99th percentile of decisions beside 2,000 events a second was twice as long."""
+"""Events a script appends: for a third of a millisecond nobody else is answered, decisions neither."""
 _WRITERS: Final = 2
 """Batches on their way to the store at once: one is packed while another is written. More would
 only run the client out of connections."""
