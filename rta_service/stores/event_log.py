@@ -236,13 +236,13 @@ class EventLog:
                     break
             else:
                 return 0
-            if facts["pending"]:
-                pending = await self._client.xpending(self._log, group)
-                found = [(pending["min"],)] if pending["min"] else []
-            else:
+            pending = await self._client.xpending(self._log, group) if facts["pending"] else None
+            oldest = pending["min"] if pending else None
+            if oldest is None:  # also when all that was read has been done since we asked
                 after = b"(" + facts["last-delivered-id"]
                 found = await self._client.xrange(self._log, min=after, count=1)
-        return int(found[0][0].partition(b"-")[0]) if found else 0
+                oldest = found[0][0] if found else b"0-0"
+        return int(oldest.partition(b"-")[0])
 
     async def _groups(self) -> list[dict[str, Any]]:
         """Give the store's facts of all groups; none before the first event or group."""

@@ -10,6 +10,7 @@ redis+sentinel://host:port,host:port/service/db      redis+cluster://host:port,h
 the options ssl_* and client_name may follow after '?'.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -261,8 +262,24 @@ async def close(client: AsyncClient) -> None:
 
 @contextmanager
 def store_errors(doing: str) -> Iterator[None]:
-    """Turn whatever a client raises into StoreUnavailable that says what was being done."""
+    """Turn whatever a client raises into StoreUnavailable that says what was being done.
+
+    Until Python 3.12 `asyncio.wait_for`, through which the client writes, loses a cancellation that
+    comes just when its work is done. Who was cancelled is cancelled at the end, at the latest: a
+    loop around a store would go on for ever.
+    """
+    task = _current_task()
+    asked_before = task.cancelling() if task else 0
     try:
         yield
     except STORE_ERRORS as error:
         raise StoreUnavailable(f"the store failed while {doing}: {error}") from error
+    if task and task.cancelling() > asked_before:
+        raise asyncio.CancelledError
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # a thread without a loop
+        return None

@@ -233,6 +233,23 @@ async def test_the_backlog_is_what_is_unread_and_what_is_unacknowledged(log: Eve
     assert await log.backlog("nobody") == Backlog(unread=10, unacknowledged=0)
 
 
+async def test_what_is_unread_waits_also_when_what_was_read_is_done_meanwhile(
+    log: EventLog, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await log.open_group("one")
+    await log.append(drafts(0, 2))
+    read = await log.read("one", "me", 1)
+    asked = client.xpending
+
+    async def acknowledge_first(*given: Any) -> Any:
+        await log.ack("one", [entry.entry_id for entry in read])
+        return await asked(*given)
+
+    monkeypatch.setattr(client, "xpending", acknowledge_first)
+
+    assert await log.waiting_since_ms("one") > 0
+
+
 async def test_only_what_every_group_has_done_is_trimmed(log: EventLog) -> None:
     assert await log.trim() == 0
     await log.append(drafts(0, 5_000))

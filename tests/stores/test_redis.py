@@ -1,4 +1,6 @@
+import asyncio
 import inspect
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -150,3 +152,28 @@ def test_the_client_library_reads_without_time_limit_when_told_so() -> None:
 
     assert "timeout" in parameters
     assert "math.inf" in (redis.asyncio.Connection.read_response.__doc__ or "")
+
+
+async def ask(task: asyncio.Task[Any]) -> None:
+    """Do what the client does when it is cancelled just as it is done."""
+    with store_errors("trying"):
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+
+
+async def test_a_cancellation_that_the_client_swallows_is_not_lost() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+
+    with pytest.raises(asyncio.CancelledError):
+        await ask(task)
+
+    with store_errors("cleaning up afterwards"):
+        await asyncio.sleep(0)
+    task.uncancel()
+
+
+def test_a_thread_without_a_loop_can_not_be_cancelled() -> None:
+    with store_errors("trying"):
+        pass
