@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from rta_service.domain.control_order import ControlSettings
 from rta_service.domain.platform import BidKind
 from rta_service.domain.user import LifecycleStage, RFMSegment, Role, ValueTier
 
@@ -85,3 +86,5 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     degraded: DegradedChoice = DegradedChoice.DECLINE
     feedback_multiplier: float = 1.0
     """Set by the oCPX loop; neutral until then."""
+    control: ControlSettings | None = None
+    """Without them prices and weights are the models' alone."""
