@@ -322,4 +322,5 @@ def test_ten_megabytes_are_judged_in_time(texts: Mapping[str, bytes]) -> None:
         assert parse_forest(data, "model.txt").trees > 2_000
         return time.process_time() - start
 
-    assert min(seconds() for _ in range(3)) <= 0.5, "20 MB/s"
+    # 20 MB/s and more, measured apart; what takes four times as long has another complexity
+    assert min(seconds() for _ in range(3)) <= 2.0
