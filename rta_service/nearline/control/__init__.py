@@ -4,8 +4,8 @@ Feed it what was bought and what converted, step it, and read what to bid:
 
 >>> import numpy as np
 >>> from rta_service.domain.control import Aim, CostGoal, Mode, Targets
+>>> from rta_service.domain.control_pricing import bids, prices
 >>> from rta_service.nearline.control.feed import Conversions, Wins
->>> from rta_service.nearline.control.modes import bids, prices
 >>> from rta_service.nearline.control.unit import ControlUnit, Rules
 >>> aim = Aim(Mode.TCPA, Targets(shallow_micros=20_000_000), CostGoal.SHALLOW)
 >>> unit = ControlUnit("spring/json", Rules(aim))
@@ -27,6 +27,6 @@ True
 True
 
 The parts, each with its formulas: `delay` (how late conversions come), `ageing` (exact sums by
-age), `posterior` (what predictions are worth), `update` (the step), `budget`, `modes` (the bid),
-`guards`, `levels` (one step of them all), `unit` (the whole).
+age), `posterior` (what predictions are worth), `update` (the step), `budget`, `modes` (phases),
+`guards`, `levels` (one step of them all), `unit` (the whole); the bid is in `domain.control_pricing`.
 """

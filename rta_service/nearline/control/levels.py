@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rta_service.domain.control import Aim, Budget, CostGoal, Limits, Mode, Reason
+from rta_service.domain.control_pricing import COLUMNS
 from rta_service.nearline.control import budget as pacing, guards, modes, update
 from rta_service.nearline.control.posterior import Evidence, scale
 from rta_service.nearline.control.sight import Sight
@@ -81,7 +82,7 @@ class Look:
 
     def means(self) -> NDArray[np.float64]:
         """Give the mean predictions float64[3] of the wins, by cost."""
-        return np.array([self.sight.mean_prediction(goal) for goal in modes.COLUMNS])
+        return np.array([self.sight.mean_prediction(goal) for goal in COLUMNS])
 
 
 def mode_in_force(look: Look, levels: Levels) -> Mode:

@@ -22,12 +22,12 @@ from rta_service.domain.control import (
     Reason,
     Targets,
 )
+from rta_service.domain.control_pricing import lines
 from rta_service.nearline.control import budget as pacing, guards, levels
 from rta_service.nearline.control.books import Books, Read
 from rta_service.nearline.control.delay import DelayEvidence, DelayLaw
 from rta_service.nearline.control.feed import Conversions, Origin, Wins
 from rta_service.nearline.control.levels import Levels, Look
-from rta_service.nearline.control.modes import lines
 from rta_service.nearline.control.posterior import final
 from rta_service.nearline.control.sight import Dated, Sight
 from rta_service.nearline.control.update import Tuning

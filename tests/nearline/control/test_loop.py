@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from rta_service.domain.control import Aim, Block, Budget, CostGoal, Mode, Targets
+from rta_service.domain.control_pricing import bids, prices
 from rta_service.nearline.control.delay import DelayLaw, weibull
 from rta_service.nearline.control.feed import Conversions, Wins
-from rta_service.nearline.control.modes import bids, prices
 from rta_service.nearline.control.unit import ControlUnit, Rules
 from rta_service.nearline.control.update import Tuning
 

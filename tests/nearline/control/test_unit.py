@@ -18,10 +18,10 @@ from rta_service.domain.control import (
     Reason,
     Targets,
 )
+from rta_service.domain.control_pricing import bids, prices
 from rta_service.domain.errors import InvalidInput
 from rta_service.nearline.control.delay import fit, weibull
 from rta_service.nearline.control.feed import Conversions, Origin, Wins
-from rta_service.nearline.control.modes import bids, prices
 from rta_service.nearline.control.unit import ControlUnit, Rules
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
