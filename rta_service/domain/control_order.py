@@ -8,7 +8,15 @@ from typing import Final
 
 import msgspec
 
-from rta_service.domain.control import Aim, Block, Budget, Limits
+from rta_service.domain.control import (
+    Aim,
+    Block,
+    Budget,
+    CostGoal,
+    GoalStanding,
+    Limits,
+    Reason,
+)
 from rta_service.domain.user import LifecycleStage, ValueTier
 
 WORTH_BINS: Final = 64
@@ -88,6 +96,48 @@ class Grant(msgspec.Struct, frozen=True, array_like=True):
     micros: int
     until_ms: int
     """By the store's clock; what is not held until then goes back."""
+
+
+class BudgetPace(msgspec.Struct, frozen=True):
+    """Where a unit's money of the day stands, in micros."""
+
+    daily_micros: int
+    spent_micros: int
+    planned_micros: int
+    """What would be spent by now if spending followed the day's traffic."""
+    spent_rate: float
+    """Micros a second of late."""
+    planned_rate: float
+    """Micros a second from now on that use up what remains."""
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """How a log multiplier went, as long as the reason was the same."""
+
+    since_ms: int
+    at_ms: int
+    goal: CostGoal
+    log_before: float
+    log_after: float
+    reason: Reason
+
+
+class UnitView(msgspec.Struct, frozen=True):
+    """What people see of a unit beside its Order; `nearline.control.viewing.view` makes it."""
+
+    version: int
+    """Of the block that it belongs to."""
+    at_ms: int
+    standings: tuple[GoalStanding, ...]
+    wins: int = 0
+    """Bought so far, as the feed told."""
+    pace: BudgetPace | None = None
+    moves: tuple[Moved, ...] = ()
+    """The latest ones, oldest first."""
+    fed_until_ms: int = 0
+    """The newest event that was seen is of this moment."""
+    usage: Usage | None = None
+    """What workers did of late."""
 
 
 def unit_id(strategy_id: str, platform: str) -> str:
