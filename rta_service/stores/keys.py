@@ -27,12 +27,14 @@
 {<ns>}:e1:poison                  stream of events that a group could not do: group, id, reason, body
 {<ns>}:e1:lease:<work>            who may do a work, such as `consume`; expires
 
+{<ns>}:c1:...                     cost control; `control_store` names these keys
+
 What is known of models on trial lies under {<ns>}:r1 too: `trial_store` and `autopilot_store` name
 those keys.
 
-p1, d1, r1 and e1 are layout versions: another layout gets another number, so that both can live
-side by side. The braces are literal: they keep a namespace's releases and events in one cluster
-slot, which the scripts need. Buckets, of snapshots and of deltas, carry none and spread over the
+p1, d1, r1, e1 and c1 are layout versions: another layout gets another number, so that both can live
+side by side. The braces are literal: they keep a namespace's releases, events and cost control in
+one cluster slot, which the scripts need. Buckets, of snapshots and of deltas, carry none and spread over the
 whole cluster.
 """
 
@@ -102,3 +104,8 @@ def event_name(namespace: str, part: str) -> str:
     """Name a key of the events: `log`, `counts`, `touch`, `poison`, ..., or what sets of ids begin
     with, `seen`."""
     return f"{{{checked(namespace, 'namespace')}}}:e1:{part}"
+
+
+def control_name(namespace: str, part: str) -> str:
+    """Name a key of cost control: `orders`, `state`, `feed`, ..."""
+    return f"{{{checked(namespace, 'namespace')}}}:c1:{part}"
