@@ -151,6 +151,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lowest: float = -2.5
     highest: float = 3.0
     """Of a log multiplier: e^-2.5 = 0.08 to e^3 = 20. Speeds are clamped, levels hardly."""
+    budget_lowest: float | None = None
+    """Of the budget's log multiplier, where its end is another."""
     per_minute: float = 0.1
     """A bid moves by at most this share a minute."""
     max_bid_micros: int | None = None

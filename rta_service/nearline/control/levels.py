@@ -166,9 +166,12 @@ def _budget(look: Look, levels: Levels, elapsed_s: float) -> Levels:
     if look.budget is None:
         return levels
     pace = _pace(look, look.budget)
-    gain, slot_s = look.sight.tuning.budget_gain, pacing.slot_s(look.budget)
-    level = pacing.step(levels.log_budget, pace, elapsed_s, slot_s, gain)
-    bounded = min(max(level, look.limits.lowest), look.limits.highest)
+    tuning, limits = look.sight.tuning, look.limits
+    # where answers are kept, a move shows only when the old ones have run out
+    slot_s = max(pacing.slot_s(look.budget), tuning.dead_time_s)
+    level = pacing.step(levels.log_budget, pace, elapsed_s, slot_s, tuning.budget_gain)
+    lowest = limits.lowest if limits.budget_lowest is None else limits.budget_lowest
+    bounded = min(max(level, lowest), limits.highest)
     return msgspec.structs.replace(levels, log_budget=bounded)
 
 
