@@ -7,6 +7,8 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from rta_service.domain.control import CostGoal, Mode
+from rta_service.domain.control_order import ControlSettings
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.platform import PLATFORM_CODES, BidKind
 from rta_service.domain.strategy import (
@@ -18,6 +20,7 @@ from rta_service.domain.strategy import (
     Strategy,
 )
 from rta_service.domain.user import LifecycleStage, RFMSegment, Role, ValueTier
+from rta_service.online.control_form import ControlForm, Wanted, control_settings
 
 _Word = TypeVar("_Word")
 
@@ -68,6 +71,7 @@ class _StrategyForm(msgspec.Struct, forbid_unknown_fields=True):
     reject_ttl_s: _Seconds = 3600
     degraded: DegradedChoice = DegradedChoice.DECLINE
     degraded_ttl_s: _Seconds | None = None
+    control: ControlForm | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,8 +99,8 @@ def parse(text: str, name: str = "strategies") -> tuple[Strategy, ...]:
 
 def _allowed(path: str) -> str:
     """List the words a field takes, where it takes only some."""
-    field = re.sub(r"\[[^]]*\]|`", "", path.rpartition(".")[2])
-    words = _WORDS.get(field, ())
+    field = re.sub(r"\[[^]]*\]|`", "", path)
+    words = _WORDS.get(".".join(field.split(".")[-2:])) or _WORDS.get(field.rpartition(".")[2], ())
     return f"; one of: {', '.join(words)}" if words else ""
 
 
@@ -106,6 +110,9 @@ _WORDS: Final = {
     "answer": tuple(BidKind),
     "degraded": tuple(DegradedChoice),
     "funnel": tuple(FunnelRule),
+    "mode": tuple(Mode),
+    "control.goal": (CostGoal.SHALLOW, CostGoal.DEEP),
+    "day_starts": ("a time with its offset, as 00:00+08:00",),
     "id": ("1 to 32 letters, digits, _ and -",),
 }
 
@@ -144,7 +151,19 @@ def _strategy(form: _StrategyForm, where: _Where) -> Strategy:
         reject_ttl_s=form.reject_ttl_s,
         degraded_ttl_s=form.degraded_ttl_s,
         degraded=form.degraded,
+        control=_control(form, where),
     )
+
+
+def _control(form: _StrategyForm, where: _Where) -> ControlSettings | None:
+    if form.control is None:
+        return None
+
+    def fail(field: str, message: str) -> InvalidInput:
+        return where.fail(f"control.{field}", message)
+
+    wanted = Wanted(form.goal, form.target_cpa, form.value)
+    return control_settings(form.control, wanted, fail)
 
 
 def _check(form: _StrategyForm, where: _Where) -> None:
@@ -231,7 +250,13 @@ def _place(text: str, name: str, path: str) -> str:
     start, end = 0, len(lines)
     if index is not None and int(index) < len(heads):
         start, end = [*heads, end][int(index) : int(index) + 2]
-    key = re.compile(rf"(^|[\s{{,.\[]){re.escape(field.rsplit('.', maxsplit=1)[-1])}\s*[=\]]")
+    section, _, last = field.rpartition(".")
+    if section:
+        table = re.compile(
+            rf"^\s*\[strategy\.{re.escape(section)}[\].]|^\s*{re.escape(section)}\s*="
+        )
+        start = next((i for i in range(start, end) if table.search(lines[i])), start)
+    key = re.compile(rf"(^|[\s{{,.\[]){re.escape(last)}\s*[=\]]")
     named = (i for i in range(start, end) if field and key.search(lines[i].split("#")[0]))
     line = next(named, start)
     return f"{name}:{line + 1}: {field}" if field else f"{name}:{line + 1}"
