@@ -25,9 +25,12 @@ ARRIVED: Final = {CostGoal.SHALLOW: 7, CostGoal.DEEP: 8, CostGoal.VALUE: 9}
 PAYERS: Final = 10
 """Deep conversions that brought money."""
 WINS: Final = 11
+"""Of which something was predicted."""
 BAD: Final = 12
 """Predictions that were no numbers."""
-_COLUMNS: Final = 13
+TOLD_COST: Final = 13
+"""Cost of WINS, in micros."""
+_COLUMNS: Final = 14
 _KEPT_DAYS: Final = 3
 _WEIGHED_PER_NANO: Final = 1_000_000
 
@@ -128,7 +131,9 @@ class Read:
         count = len(at)
         rows = np.zeros((count, _COLUMNS), np.int64)
         rows[:, COST] = integers(wins.cost_micros, count, "cost_micros")
-        rows[:, WINS] = 1
+        told = integers(wins.told, count, "told")
+        rows[:, WINS] = told
+        rows[:, TOLD_COST] = rows[:, COST] * told
         given = zip(PREDICTED, (wins.shallow, wins.deep, wins.value), strict=True)
         for goal, column in given:
             nano, bad = predictions(column, count, goal)
@@ -151,13 +156,15 @@ class Read:
         won = integers(at, count, "won_at_ms")
         converted = integers(batch.converted_at_ms, count, "converted_at_ms")
         money = integers(batch.value_micros, count, "value_micros")
+        signed = integers(batch.count, count, "count")
         rows = np.zeros((count, _COLUMNS), np.int64)
-        rows[:, ARRIVED[goal]] = 1
+        rows[:, ARRIVED[goal]] = signed
         if goal is CostGoal.DEEP:
             rows[:, ARRIVED[CostGoal.VALUE]] = money
-            rows[:, PAYERS] = money > 0
+            rows[:, PAYERS] = np.where(money * signed > 0, signed, 0)
         came = np.zeros((count, len(CAME)), np.int64)
-        came[:, CAME[goal]] = 1
+        came[:, CAME[goal]] = signed
         self.bought.append((won, rows))
         self.came.append((converted, came))
-        self.delays[CAME[goal]] += bins((converted - won) / 1000.0)
+        delay_s = (converted - won) / 1000.0
+        self.delays[CAME[goal]] += bins(delay_s[signed > 0]) - bins(delay_s[signed < 0])

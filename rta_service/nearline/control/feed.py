@@ -26,6 +26,8 @@ class Wins:
     """Predicted conversions, uncorrected: the unit finds their scale."""
     deep: ArrayLike = 0.0
     value: ArrayLike = 0.0
+    told: ArrayLike = 1
+    """0 for rows of which nothing was predicted, such as a report's cost."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Conversions:
     """When the impression was won to which it is credited."""
     converted_at_ms: ArrayLike
     value_micros: ArrayLike = field(default=0)
+    count: ArrayLike = 1
+    """1, or -1 to take one back with its money, or 0 for money alone, such as a refund."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from rta_service.nearline.control.books import (
     COST,
     PAYERS,
     PREDICTED,
+    TOLD_COST,
     WEIGHED,
+    WINS,
     Books,
 )
 from rta_service.nearline.control.delay import DelayEvidence, DelayLaw, fit, reached
@@ -140,9 +142,15 @@ class Sight:
         return count, float(predicted @ over_slots(law.matured(self.ages) - before))
 
     def mean_prediction(self, goal: CostGoal) -> float:
-        """Give the mean prediction of the wins, by cost; 0 before any."""
-        cost = float(self.column(COST) @ self.kept)
-        return float(self.column(WEIGHED[goal]) @ self.kept) / (1000.0 * cost) if cost else 0.0
+        """Give the mean prediction of the wins, by cost; 0 before any.
+
+        Where costs come apart from predictions, as in reports, it is the plain mean.
+        """
+        cost = float(self.column(TOLD_COST) @ self.kept)
+        if cost:
+            return float(self.column(WEIGHED[goal]) @ self.kept) / (1000.0 * cost)
+        wins = float(self.column(WINS) @ self.kept)
+        return float(self.column(PREDICTED[goal]) @ self.kept) / (NANO * wins) if wins else 0.0
 
     def deep_rate(self) -> float:
         """Give predicted deep over predicted shallow conversions: the qbar that keeps the mean."""

@@ -351,3 +351,27 @@ def test_a_deep_rate_prices_the_deep_goal_of_a_boost(feed: Feed) -> None:
 
     assert unit.standings()[1].target_micros == pytest.approx(200_000_000)
     assert offer(block, block.made_at_ms) == 150_000
+
+
+def test_what_is_taken_back_leaves_the_books_as_if_it_had_never_come() -> None:
+    plain, moved = make(Mode.ROAS), make(Mode.ROAS)
+    wins = Wins([0, 60_000], 1_000, 0.1, 0.02, 0.2)
+    there = Conversions(CostGoal.DEEP, [60_000], [90_000], 5_000_000)
+    wrong = Conversions(CostGoal.DEEP, [0], [90_000], 5_000_000)
+
+    plain.learn(wins, there)
+    moved.learn(wins, wrong)
+    moved.learn(None, Conversions(CostGoal.DEEP, [0], [90_000], -5_000_000, -1), there)
+    for unit in (plain, moved):
+        unit.step(HOUR_MS)
+
+    assert moved.to_bytes() == plain.to_bytes()
+
+
+def test_costs_that_come_apart_from_predictions_leave_their_mean() -> None:
+    unit = make()
+
+    unit.learn(Wins([0, 0], 0, [0.01, 0.03]))
+    unit.learn(Wins([0], 300_000, 0.0, told=0))
+
+    assert unit.step(HOUR_MS).goals[0].mean_prediction == pytest.approx(0.02)
