@@ -44,6 +44,21 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     trade: float
 
 
+class Steered(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What cost control had to do with an answer."""
+
+    version: int
+    """Of the order; 0 before the first."""
+    factor: float = 1.0
+    """By which chance moved the bid or the weight, to learn what that does."""
+    density: float = 1.0
+    """How likely that was: of a moved one the density of ln(factor), else the chance of no move."""
+    control_group: bool = False
+    """Whether the platform ignores weights at the time."""
+    unsent: float | None = None
+    """The weight that would have been answered otherwise."""
+
+
 class StrategyDecision(msgspec.Struct, frozen=True, gc=False):
     """One strategy's yes with its bid, or no with its reason."""
 
@@ -56,6 +71,8 @@ class StrategyDecision(msgspec.Struct, frozen=True, gc=False):
     pcvr: Prediction | None = None
     tag: str = ""
     """Of a yes: what the platform gives back with clicks; empty where it takes none."""
+    steered: Steered | None = None
+    """Of strategies under cost control."""
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from rta_service.domain.decision import NO_VERSIONS, Arm, Bid, Prediction, Versions
+from rta_service.domain.decision import NO_VERSIONS, Arm, Bid, Prediction, Steered, Versions
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.user import LifecycleStage, ValueTier
 
@@ -45,3 +45,5 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     tag: str = ""
     ghost: Ghost | None = None
     """Of a person held out; absent also where there was no time to score it."""
+    steered: Steered | None = None
+    """What cost control did to the answer, with the chance of it."""

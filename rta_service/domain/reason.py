@@ -38,6 +38,9 @@ class ReasonCode(IntEnum):
     DEADLINE_EXCEEDED = 26
     OVERLOADED = 27
     INTERNAL_ERROR = 28
+    NOT_WORTH_IT = 29
+    NO_BUDGET = 30
+    STOPPED = 31
 
     @property
     def label(self) -> str:
@@ -98,4 +101,7 @@ REASON_TEXT: dict[ReasonCode, str] = {
     ReasonCode.DEADLINE_EXCEEDED: "no time was left to decide",
     ReasonCode.OVERLOADED: "too many requests were waiting",
     ReasonCode.INTERNAL_ERROR: "something of ours failed; see the error counter",
+    ReasonCode.NOT_WORTH_IT: "worth less than cost control can afford at the moment",
+    ReasonCode.NO_BUDGET: "no money of the strategy's budget is left to bid with at the moment",
+    ReasonCode.STOPPED: "cost control stopped the bids: much was spent and nothing converted",
 }

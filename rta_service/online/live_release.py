@@ -7,20 +7,26 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
+from rta_service.domain.control import Mode
+from rta_service.domain.control_order import unit_id
 from rta_service.domain.decision import Arm, Prediction, StrategyDecision, Versions
 from rta_service.domain.errors import InvalidInput
-from rta_service.domain.funnel import CLICK
+from rta_service.domain.funnel import CLICK, REGISTER
 from rta_service.domain.platform import BidKind, PlatformInfo
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.release import Release, SnapshotManifest
 from rta_service.domain.request import AdRequest
-from rta_service.domain.strategy import DegradedChoice, Strategy
+from rta_service.domain.strategy import DegradedChoice, Goal, OptimisedEvent, Strategy
 from rta_service.experiments import BUCKETS, bucket, layer_salt
 from rta_service.online import bid, policy
 from rta_service.online.bid import AskedPrice, Bounds, Worth
-from rta_service.online.score import Models, Scores
+from rta_service.online.score import Models, Scores, ValueRule
 from rta_service.record import RECORD_VERSION
+
+_MIXING: Final = (Mode.DEEP_BOOST, Mode.DUAL_GUARANTEE)
+"""A guarantee runs as a boost until its deep conversions are enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +47,22 @@ class BoundStrategy:
     degraded_ttl_s: int
     pctr_head: str = ""
     """The head that says P(click | exposure) where the price needs one and the platform sends none."""
+    unit: str = ""
+    """The control unit that steers it; empty without control."""
+    event_head: str = ""
+    """Of a steered price per goal: the head of P(optimised event | click); empty for a click."""
+    given_event: tuple[ValueRule, ValueRule] | None = None
+    """Of a steered weight: how registrations and trades follow from the event; None if unknown."""
+    money_unit_micros: int = 1
+    """The platform's smallest money."""
 
     @property
     def heads(self) -> tuple[str, ...]:
         """The heads that pricing this strategy needs."""
-        return (self.goal_head, self.value_numerator, self.value_denominator, self.pctr_head)
+        asked = (self.goal_head, self.value_numerator, self.value_denominator, self.pctr_head)
+        more = () if self.given_event is None else self.given_event
+        ruled = [head for rule in more for head in (rule.numerator, rule.denominator)]
+        return (*asked, self.event_head, *ruled)
 
     def asked_price(self, request: AdRequest, scores: Scores) -> AskedPrice:
         """Read what a request says about prices; a pCTR it lacks comes from the click head."""
@@ -57,15 +74,30 @@ class BoundStrategy:
     def worth(self, scores: Scores) -> Worth:
         """Read one candidate's scores for this strategy."""
         goal = scores[self.goal_head]
-        match self.value_kind:
-            case "head":
-                value = scores[self.value_numerator]
-            case "ratio":
-                below = scores[self.value_denominator]
-                value = min(scores[self.value_numerator] / below, 1.0) if below > 0 else 0.0
-            case _:
-                value = goal**self.strategy.same_goal_exponent
-        return Worth(goal, value)
+        if self.value_kind == "one":
+            return Worth(goal, goal**self.strategy.same_goal_exponent)
+        names = self.value_kind, self.value_numerator, self.value_denominator
+        return Worth(goal, _follows(*names, scores))
+
+    def follows_event(self, scores: Scores) -> tuple[float, float] | None:
+        """Read P(register | optimised event) and P(trade | it); None where models don't say."""
+        if self.given_event is None:
+            return None
+        register, trade = self.given_event
+        return (
+            _follows(register.kind, register.numerator, register.denominator, scores),
+            _follows(trade.kind, trade.numerator, trade.denominator, scores),
+        )
+
+    def happens(self, scores: Scores) -> float:
+        """Read P(optimised event | click)."""
+        if self.event_head:
+            return scores[self.event_head]
+        if self.strategy.optimises is OptimisedEvent.CLICK:
+            return 1.0
+        worth = self.worth(scores)
+        value = worth.value_given_event
+        return worth.goal_pcvr / value if value > 0.0 else math.nan
 
     def degraded(self, reason: ReasonCode) -> StrategyDecision:
         """Answer without a decision: what the strategy chose for such a moment."""
@@ -231,7 +263,38 @@ def bind(
         reject_ttl_s=clamp_ttl(strategy.reject_ttl_s),
         degraded_ttl_s=info.min_ttl_s if degraded is None else clamp_ttl(degraded),
         pctr_head=CLICK if strategy.answer is BidKind.CPM and CLICK in models.heads else "",
+        unit="" if strategy.control is None else unit_id(strategy.strategy_id, info.name),
+        event_head=_event_head(strategy),
+        given_event=_given_event(strategy, models),
+        money_unit_micros=info.money_unit_micros,
     )
+
+
+def _event_head(strategy: Strategy) -> str:
+    """Name the head of P(optimised event | click) for a steered price per conversion."""
+    is_priced = strategy.control is not None and strategy.answer is BidKind.CPA
+    return REGISTER if is_priced and strategy.optimises is OptimisedEvent.REGISTER else ""
+
+
+def _given_event(strategy: Strategy, models: Models) -> tuple[ValueRule, ValueRule] | None:
+    """Find how both goals follow from the event, for weights of a mode that mixes them."""
+    control = strategy.control
+    if control is None or control.aim.mode not in _MIXING or strategy.answer is not BidKind.WEIGHT:
+        return None
+    rules = tuple(models.value_rule(goal, strategy.optimises) for goal in Goal)
+    return None if any(rule.kind == "missing" for rule in rules) else (rules[0], rules[1])
+
+
+def _follows(kind: str, numerator: str, denominator: str, scores: Scores) -> float:
+    """Read P(goal | event) by a rule."""
+    match kind:
+        case "head":
+            return scores[numerator]
+        case "ratio":
+            below = scores[denominator]
+            return min(scores[numerator] / below, 1.0) if below > 0 else 0.0
+        case _:
+            return 1.0
 
 
 def _check_words(strategy: Strategy, info: PlatformInfo, place: str) -> None:

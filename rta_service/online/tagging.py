@@ -54,6 +54,7 @@ def _tagged(codec: TagCodec, request: AdRequest, decision: Decision, minute: int
                     held_out,
                 )
             ),
+            one.steered,
         )
         if one.participate
         else one

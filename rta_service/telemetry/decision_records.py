@@ -225,6 +225,7 @@ class _Writer:
                 arm=decision.arm,
                 tag=one.tag,
                 ghost=by_ghost.get(one.strategy_id),
+                steered=one.steered,
             )
             for one, propensity in noted.chosen
         ]
