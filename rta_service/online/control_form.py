@@ -46,7 +46,8 @@ class ControlForm(msgspec.Struct, forbid_unknown_fields=True):
         str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d(Z|[+-]([01]\d|2[0-3]):[0-5]\d)\Z")
     ] = "00:00+08:00"
     max_bid: _Money | None = None
-    horizon_h: Annotated[float, msgspec.Meta(ge=1, le=720)] = 24.0
+    horizon_h: Annotated[float, msgspec.Meta(ge=0.01, le=720)] = 24.0
+    per_minute: Annotated[float, msgspec.Meta(gt=0, le=10)] = 0.1
     explore_share: Annotated[float, msgspec.Meta(ge=0, le=0.2)] = 0.02
     guarantee_until: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     shares: dict[str, Annotated[float, msgspec.Meta(gt=0, le=1)]] = {}
@@ -74,7 +75,7 @@ def control_settings(form: ControlForm, wanted: Wanted, fail: Fail) -> ControlSe
     return ControlSettings(
         _aim(form, _targets(form, wanted), goal, fail),
         budget,
-        Limits(max_bid_micros=_micros(form.max_bid)),
+        Limits(per_minute=form.per_minute, max_bid_micros=_micros(form.max_bid)),
         form.horizon_h * 3600.0,
         form.explore_share,
         0 if until is None else round(until.timestamp() * 1000),
