@@ -107,7 +107,7 @@ def test_a_day_starts_at_local_midnight_told_in_utc(written: str, starts_ms: int
         ('goal = "trade"', "f.toml:11: control.goal", "one of: shallow, deep"),
         ('goal = "shallow"', "f.toml:9: control.target_shallow", "tcpa needs it"),
         ("explore_share = 0.3", "f.toml:11: control.explore_share", "<= 0.2"),
-        ("horizon_h = 0", "f.toml:11: control.horizon_h", ">= 1"),
+        ("horizon_h = 0", "f.toml:11: control.horizon_h", ">= 0.01"),
         ('day_starts = "8:00"', "f.toml:11: control.day_starts", "as 00:00+08:00"),
         ('day_starts = "08:00"', "f.toml:11: control.day_starts", "as 00:00+08:00"),
         ("guarantee_until = 2026-11-05T00:00:00", "f.toml:11: control.guarantee_until", "timezone"),
