@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from rta_service.domain.control_feed import FeedRow
 from rta_service.domain.funnel import Step
 
 HOUR_MS: Final = 3_600_000
@@ -250,6 +251,8 @@ class Changes:
         """Micros."""
         self.newest_ms = 0
         self.applied = Applied()
+        self.told: list[tuple[str, FeedRow]] = []
+        """For cost control, by control unit; costs of reports are added where they are spread."""
 
     def touch(self, touch: Touch) -> None:
         """Count a touch in its place."""
@@ -259,6 +262,11 @@ class Changes:
         sums[2] += touch.register_nanos
         sums[3] += touch.trade_nanos
         sums[4] += touch.cost_micros
+
+    def tell(self, row: tuple[str, FeedRow] | None) -> None:
+        """Tell cost control a row, if it is one for it."""
+        if row is not None:
+            self.told.append(row)
 
     def goal(self, owed: Owed, conversions: int, cents: int) -> None:
         """Count a conversion, or money, where it is owed."""

@@ -23,8 +23,10 @@ from rta_service.domain.attribution import (
     TouchKind,
     TouchSum,
 )
+from rta_service.domain.control_feed import FeedBatch
 from rta_service.domain.errors import InvalidInput, StoreUnavailable
-from rta_service.stores.ledger_schema import SCHEMA, VERSION
+from rta_service.stores.control_feed import FeedTable
+from rta_service.stores.ledger_schema import MIGRATIONS, SCHEMA, VERSION
 from rta_service.stores.ledger_tables import SLICES, LedgerTables, Places
 from rta_service.stores.whole_files import make_folder, sync
 
@@ -112,7 +114,9 @@ class Ledger:
     def writing(self, cursor: str) -> Iterator[LedgerTables]:
         """Change the tables in one transaction, after which the ledger holds a log up to a cursor."""
         with self._errors(), self._transaction():
-            yield LedgerTables(self._connection, self._places, self._slices)
+            tables = LedgerTables(self._connection, self._places, self._slices)
+            yield tables
+            FeedTable(self._connection).write(cursor, tables.told)
             self._connection.execute("UPDATE fact SET value = ? WHERE name = 'cursor'", (cursor,))
 
     def facts(self) -> LedgerFacts:
@@ -152,6 +156,11 @@ class Ledger:
                 conversion.cents - row[13],
             )
 
+    def feed(self, after: int, most: int, until: int = 2**62) -> list[FeedBatch]:
+        """Give what cost control is told after a number, up to another, oldest first."""
+        with self._errors():
+            return FeedTable(self._connection).read(after, most, until)
+
     def _rows(self, question: str, *given: Any) -> Iterator[tuple[Any, ...]]:
         with self._errors():
             yield from self._connection.execute(question, given)
@@ -169,6 +178,11 @@ class Ledger:
             raise InvalidInput(f"is damaged or no ledger: {error}", str(self._path)) from error
         if version != VERSION:
             self.close()
+            if version in MIGRATIONS:
+                raise InvalidInput(
+                    "is of an older version: the service brings it up to date when it starts",
+                    str(self._path),
+                )
             raise InvalidInput(
                 f"is a file of version {version}, not a ledger of version {VERSION}: move it away,"
                 " and a new one is begun",
@@ -185,6 +199,10 @@ class Ledger:
                 for statement in SCHEMA.split(";\n"):
                     run(statement)
                 run(f"PRAGMA user_version = {VERSION}")
+            while (version := run("PRAGMA user_version").fetchone()[0]) in MIGRATIONS:
+                for statement in MIGRATIONS[version].split(";\n"):
+                    run(statement)
+                run(f"PRAGMA user_version = {version + 1}")
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:

@@ -2,10 +2,21 @@
 
 from typing import Final
 
-VERSION: Final = 1
-"""Kept in the file as its `user_version`; another one's file is not read."""
+VERSION: Final = 2
+"""Kept in the file as its `user_version`; an older one's file is brought up to date by its writer."""
 
-SCHEMA: Final = """
+_FEED: Final = """
+-- what cost control is told, a row a transaction; numbers begin at the file's making in ms, so that
+-- those of a new ledger are higher than those of one that was moved away
+CREATE TABLE control_feed(number INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER, body BLOB);
+INSERT INTO sqlite_sequence SELECT 'control_feed', 1000 * CAST(strftime('%s', 'now') AS INTEGER)
+"""
+
+MIGRATIONS: Final = {1: _FEED}
+"""From each older version to the next."""
+
+SCHEMA: Final = (
+    """
 CREATE TABLE fact(name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 INSERT INTO fact VALUES ('cursor', ''), ('newest_ms', 0), ('counted', 0), ('copies', 0),
     ('late', 0), ('swept', 0);
@@ -50,3 +61,5 @@ CREATE TABLE goal_sum(place INTEGER, goal TEXT, conversions INTEGER,
 CREATE TABLE report(place INTEGER PRIMARY KEY,
     cost_micros INTEGER CHECK (typeof(cost_micros) = 'integer'));
 """
+    + _FEED
+)

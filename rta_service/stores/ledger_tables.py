@@ -21,7 +21,9 @@ from rta_service.domain.attribution import (
     Touch,
     TouchKind,
 )
+from rta_service.domain.control_feed import FeedRow
 from rta_service.domain.funnel import Step
+from rta_service.stores.control_feed import spread
 
 SLICES: Final = 4_096
 """Tables that are ordered by person or name are searched for what is old a slice at a time: an
@@ -127,6 +129,8 @@ class LedgerTables:
         self._connection = connection
         self._places = places
         self._slices = slices
+        self.told: list[tuple[str, FeedRow]] = []
+        """For cost control, by control unit."""
         self._clicks: list[tuple[int, int, int, int]] = []
         self._named: list[tuple[int, int, int, int, int]] = []
 
@@ -296,6 +300,9 @@ class LedgerTables:
             [row[:2] for row in goals],
         )
         many(_ADD_REPORTS, [(id_of(at), micros) for at, micros in changes.reported.items()])
+        self.told += changes.told
+        for at, micros in changes.reported.items():
+            self.told += spread(self._connection, at, micros)
         applied = changes.applied
         more = (("counted", applied.counted), ("copies", applied.copies), ("late", applied.late))
         many("UPDATE fact SET value = value + ?2 WHERE name = ?1", more)

@@ -231,7 +231,7 @@ def test_a_file_of_another_version_is_left_alone(path: Path) -> None:
         connection.execute("PRAGMA user_version = 9")
     connection.close()
 
-    with pytest.raises(InvalidInput, match="version 9, not a ledger of version 1"):
+    with pytest.raises(InvalidInput, match="version 9, not a ledger of version 2"):
         Ledger(path)
 
 

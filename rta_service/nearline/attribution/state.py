@@ -26,6 +26,7 @@ from rta_service.domain.attribution import (
 )
 from rta_service.nearline.attribution.goals import AttributionRules
 from rta_service.nearline.attribution.tables import Tables
+from rta_service.nearline.attribution.telling import of_conversion, of_refund, of_touch
 
 
 class Account:
@@ -90,6 +91,7 @@ class Account:
         match fact:
             case Touch():
                 self._changes.touch(fact)
+                self._changes.tell(of_touch(fact))
                 self._mark_touched(fact)
             case Conversion():
                 self._mark_conversion(fact)
@@ -144,8 +146,10 @@ class Account:
             return
         if before is not None:
             self._changes.goal(_owed(identity, conversion, before), -1, -conversion.cents)
+            self._changes.tell(of_conversion(conversion, before, -1))
         if credit is not None:
             self._changes.goal(_owed(identity, conversion, credit), 1, conversion.cents)
+            self._changes.tell(of_conversion(conversion, credit, 1))
         self._tables.set_credit(identity, credit)
         self._mark_refunds(conversion)
 
@@ -206,8 +210,10 @@ class Account:
             return
         if before is not None:
             self._changes.goal(before, 0, refund.cents)
+            self._changes.tell(of_refund(before, refund.cents))
         if owed is not None:
             self._changes.goal(owed, 0, -refund.cents)
+            self._changes.tell(of_refund(owed, -refund.cents))
         self._tables.set_owed(identity, owed)
 
 
