@@ -5,6 +5,7 @@ tree and must not carry DuckDB, and `rta --version` should answer at once.
 """
 
 from rta_service.cli import (
+    decisions,
     demo,
     events,
     models,
@@ -21,6 +22,7 @@ from rta_service.cli import (
 )
 
 __all__ = [
+    "decisions",
     "demo",
     "events",
     "models",
