@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import secrets
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -14,22 +15,29 @@ from fastapi import FastAPI
 
 from rta_service.config import Settings
 from rta_service.domain.clock import Clock, SystemClock
-from rta_service.domain.errors import StoreUnavailable
+from rta_service.domain.errors import DegradedError, StartupError, StoreUnavailable
 from rta_service.domain.sealing import Sealer
 from rta_service.domain.tag import strategy_mark
 from rta_service.feedback.archive import ARCHIVE_RULES, EventArchive
 from rta_service.feedback.attributing import Attributing
 from rta_service.feedback.consuming import Group, GroupRules, Progress, Source
+from rta_service.feedback.control_run import run_control, run_publisher
+from rta_service.feedback.control_terms import terms_of
+from rta_service.feedback.controlling import Controller, Place
+from rta_service.feedback.feed_publishing import FeedPublisher
 from rta_service.feedback.fresh import FreshRecords
 from rta_service.feedback.intake import Intake
 from rta_service.feedback.tenure import WORK, consume
 from rta_service.feedback.watching import Watch
 from rta_service.nearline.attribution.facts import FactReader, marked
 from rta_service.nearline.attribution.goals import AttributionRules
+from rta_service.nearline.control.feeding import Terms
 from rta_service.nearline.reading import DAY_MS, ReadingRules
 from rta_service.nearline.tracking import LinkKeys, Links
 from rta_service.platforms.registry import load_tables
 from rta_service.releasing.shelf import Shelf, strategies_of
+from rta_service.stores.control_feed import ControlFeed
+from rta_service.stores.control_store import ControlStore
 from rta_service.stores.delta_store import DeltaStore
 from rta_service.stores.durability import MakeDurable, make_durable_by, parse_durability
 from rta_service.stores.embedded import is_embedded
@@ -57,8 +65,8 @@ GROUPS: Final = ("fresh", "archive", "attribution")
 
 _STORE_TIMEOUT_S: Final = 5.0
 """Beyond the 3 s that a server may take to make something durable."""
-_CONNECTIONS: Final = 12
-"""Three groups that wait for events and acknowledge, two writers, the lease, the watch."""
+_CONNECTIONS: Final = 14
+"""Three groups that wait for events and acknowledge, two writers, the lease, the watch, the feed."""
 _NAMES_S: Final = 30.0
 _LEAVES_STORE: Final = GroupRules(leaves_store=True)
 """For the ledger: what it holds, the store must not forget."""
@@ -185,6 +193,46 @@ class StrategyNames:
                 self._names[strategy_mark(strategy.strategy_id)] = strategy.strategy_id
 
 
+@dataclass(slots=True)
+class WantedTerms:
+    """What the strategies that decide now ask of cost control; blocks."""
+
+    shelves: Callable[[], Shelf]
+    _release_id: str = ""
+    _terms: Mapping[str, Terms] = field(default_factory=dict)
+
+    def __call__(self) -> Mapping[str, Terms]:
+        """Give the terms of each control unit; reads strategies only of another release."""
+        shelf = self.shelves()
+        release = shelf.releases.current()
+        found = release.release_id if release else ""
+        if found != self._release_id:
+            try:
+                self._terms = terms_of(strategies_of(shelf, release)) if release else {}
+            except StartupError as error:
+                raise DegradedError(str(error)) from error
+            self._release_id = found
+        return self._terms
+
+
+def open_controller(settings: Settings, url: str, telemetry: Telemetry) -> Controller:
+    """Open what holds costs at their targets; raises StoreUnavailable where a cluster is away."""
+    client = admin_client(url)
+    return Controller(
+        Place(secrets.token_hex(8)),
+        ControlStore(client, settings.namespace),
+        ControlFeed(client, settings.namespace),
+        WantedTerms(functools.cache(lambda: shelf(settings, url))),
+        telemetry,
+    )
+
+
+def open_publisher(settings: Settings, url: str, log: EventLog) -> FeedPublisher:
+    """Open what tells cost control of the ledger's changes."""
+    open_ledger = functools.partial(Ledger, ledger_path(settings), is_reader=True)
+    return FeedPublisher(open_ledger, ControlFeed(admin_client(url), settings.namespace), log)
+
+
 class JsonLines(logging.Handler):
     """Writes what the consumers say as every process does: one JSON object a line."""
 
@@ -216,6 +264,10 @@ def nearline_app(settings: Settings, url: str) -> FastAPI:
                 tasks.create_task(watch.run())
                 groups = functools.partial(open_groups, settings, url, clock)
                 tasks.create_task(consume(lease, groups, source, progress))
+                tasks.create_task(
+                    run_publisher(lambda: open_publisher(settings, url, log), lease.is_mine)
+                )
+                tasks.create_task(run_control(lambda: open_controller(settings, url, telemetry)))
         except* Exception as errors:  # noqa: BLE001 - nobody expected it: the process ends, told, and is started anew
             for error in errors.exceptions:
                 say("consumers_failed", clock, error=f"{type(error).__name__}: {error}")

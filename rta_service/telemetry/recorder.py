@@ -5,12 +5,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
+from rta_service.domain.control import Reason
 from rta_service.domain.decision import Arm, Decision
 from rta_service.domain.device import IdKind
 from rta_service.domain.errors import DeadlineExceeded, SnapshotMissing, StoreUnavailable
 from rta_service.domain.platform import BidKind, PlatformInfo
 from rta_service.domain.receipt import Receipt
 from rta_service.telemetry.cells import CellFile
+from rta_service.telemetry.control_metrics import (
+    CONTROL_BLOCK_AGE,
+    CONTROL_FEED_LAG,
+    CONTROL_GUARDS,
+    CONTROL_OUTAGE,
+    CONTROL_STEPS,
+    CONTROL_UNITS,
+)
 from rta_service.telemetry.event_metrics import (
     EVENTS_ACKNOWLEDGED,
     EVENTS_BACKLOG,
@@ -103,6 +112,12 @@ _SET_ASIDE: Final = _places(EVENTS_SET_ASIDE)
 _BACKLOG: Final = _places(EVENTS_BACKLOG)
 _LAG: Final = _places(EVENTS_LAG)
 _POISONED: Final = FIRST_CELL[EVENTS_POISONED.name]
+_CONTROL_STEPS: Final = FIRST_CELL[CONTROL_STEPS.name]
+_CONTROL: Final = tuple(
+    FIRST_CELL[metric.name]
+    for metric in (CONTROL_UNITS, CONTROL_BLOCK_AGE, CONTROL_FEED_LAG, CONTROL_OUTAGE)
+)
+_CONTROL_GUARDS: Final = _places(CONTROL_GUARDS)
 _FRESH: Final = FIRST_CELL[FRESH_RECORDS.name]
 
 
@@ -268,6 +283,20 @@ class Telemetry:
     def show_poisoned(self, events: int) -> None:
         """Show how many events wait for somebody's decision."""
         self._cells[_POISONED] = events
+
+    def count_control_steps(self, steps: int) -> None:
+        """Count steps of control units."""
+        self._cells[_CONTROL_STEPS] += steps
+
+    def show_control(self, units: int, oldest_s: float, lag_s: float, *, outage: bool) -> None:
+        """Show how many units there are, the oldest block's age, and how far behind the feed is."""
+        for place, shown in zip(_CONTROL, (units, oldest_s, lag_s, outage), strict=True):
+            self._cells[place] = shown
+
+    def show_control_guards(self, flags: Mapping[Reason, int]) -> None:
+        """Show how many units each guard holds."""
+        for flag, units in flags.items():
+            self._cells[_CONTROL_GUARDS[flag]] = units
 
     def count_records(self, fate: str, records: int) -> None:
         """Count recorded decisions by their fate; raises KeyError for one the registry lacks.

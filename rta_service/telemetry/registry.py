@@ -16,6 +16,7 @@ from rta_service.domain.funnel import DEFAULT_FUNNEL
 from rta_service.domain.platform import PLATFORM_CODES
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.user import LifecycleStage, ValueTier
+from rta_service.telemetry.control_metrics import CONTROL_METRICS
 from rta_service.telemetry.event_metrics import EVENT_METRICS
 from rta_service.telemetry.metric import Kind, Label, Metric
 from rta_service.telemetry.record_metrics import RECORD_METRICS
@@ -284,6 +285,7 @@ METRICS: Final = (
     SHADOW_PSI,
     *RECORD_METRICS,
     *EVENT_METRICS,
+    *CONTROL_METRICS,
     RELEASE_VERSIONS,
     RELEASE_SKEW,
     PARTICIPATION_SHARE,

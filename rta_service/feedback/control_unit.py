@@ -1,0 +1,211 @@
+"""One unit in the hands of its controller: rows wait for its next step, whose marks are all saved."""
+
+from collections.abc import Sequence
+from typing import Final, Self
+
+import msgspec
+
+from rta_service.domain.control import Block, CostGoal, Reason
+from rta_service.domain.control_feed import FeedRow
+from rta_service.domain.control_order import Order, UnitView, Usage, cell_of
+from rta_service.domain.platform import BidKind
+from rta_service.domain.user import LifecycleStage, ValueTier
+from rta_service.nearline.control import rta
+from rta_service.nearline.control.books import COST
+from rta_service.nearline.control.feeding import Kept, Step, Terms
+from rta_service.nearline.control.rta import Shaping, Way
+from rta_service.nearline.control.viewing import view
+from rta_service.stores.control_store import Money, Saved
+
+_PERIOD_S: Final = 15.0
+_STEPS_A_HORIZON: Final = 240.0
+"""A short horizon, as in a trial, needs shorter steps than 15 s."""
+_GONE_PERIOD_S: Final = 60.0
+_HOLD_HALF_LIFE_S: Final = 600.0
+_HOLD_MORE: Final = 1.25
+"""Of what prices were seen to cost, this is held of each: chance must not overspend."""
+_HOLD_PRIOR_ANSWERS: Final = 50.0
+
+
+class Side(msgspec.Struct, frozen=True):
+    """What is kept beside a unit's state; a rebuild does not make it."""
+
+    shaping: Shaping = Shaping()
+    counted: Usage | None = None
+    """Of all workers, ever, at the last step."""
+    offered_micros: float = 0.0
+    """What the prices answered would have cost, if all had won; forgotten by halves."""
+    cost_micros: float = 0.0
+    cost_seen: int = 0
+
+
+class _Whole(msgspec.Struct, frozen=True):
+    kept: bytes
+    side: Side
+
+
+def kept_of(state: bytes) -> bytes:
+    """Take from a saved state what a rebuild makes."""
+    return msgspec.msgpack.decode(state, type=_Whole).kept
+
+
+class Live:
+    """A unit between its steps."""
+
+    def __init__(self, unit_id: str, terms: Terms) -> None:
+        self.unit_id = unit_id
+        self.terms = terms
+        self.kept: Kept | None = None
+        self.side = Side()
+        self.view: UnitView | None = None
+        self.flags: tuple[Reason, ...] = ()
+        self.is_wanted = True
+        self._waiting: list[FeedRow] = []
+
+    @classmethod
+    def of_state(cls, unit_id: str, state: bytes, terms: Terms | None) -> Self:
+        """Take up a unit as it was saved; without terms those that it had."""
+        whole = msgspec.msgpack.decode(state, type=_Whole)
+        kept = Kept.from_bytes(unit_id, whole.kept)
+        live = cls(unit_id, terms or kept.terms)
+        live.kept, live.side = kept, whole.side
+        return live
+
+    @property
+    def cursor(self) -> int:
+        """Give the last row of the feed that is in its state; 0 before its first step."""
+        return 0 if self.kept is None else self.kept.cursor
+
+    def hear(self, number: int, rows: Sequence[FeedRow]) -> None:
+        """Keep rows for the next step; those that it has are passed over."""
+        if self.kept is not None and number > self.kept.cursor:
+            self._waiting += rows
+
+    def is_due(self, now_ms: int) -> bool:
+        """Say whether a period is over, or somebody changed what is wanted."""
+        if self.kept is None or (self.is_wanted and self.kept.terms != self.terms):
+            return True
+        period_s = min(_PERIOD_S, max(1.0, self.terms.settings.horizon_s / _STEPS_A_HORIZON))
+        if not self.is_wanted:
+            period_s = _GONE_PERIOD_S
+        return now_ms - self.kept.unit.levels.stepped_ms >= 1000.0 * period_s
+
+    def step(
+        self, now_ms: int, cursor: int, *, outage: bool, parents: dict[CostGoal, list[float]]
+    ) -> tuple[Step, Block]:
+        """Do a step with all rows that waited; `cursor` is the last row that was read."""
+        first = self.kept is None
+        known = None if self.kept is None else self.kept.terms
+        old = {} if self.kept is None else self.kept.parents
+        step = Step(
+            1 if self.kept is None else self.kept.version + 1,
+            now_ms,
+            cursor,
+            outage,
+            terms=None if known == self.terms else self.terms,
+            parents=None if parents == old or not parents else parents,
+            reach=self._reach(),
+        )
+        if self.kept is None:
+            self.kept = Kept(self.unit_id, step)
+        rows, self._waiting = self._waiting, []
+        return step, self.kept.take(step, [] if first else rows)
+
+    def _reach(self) -> float | None:
+        return self.side.shaping.reach if self.terms.answer is BidKind.WEIGHT else None
+
+    def saved(self, step: Step, block: Block, usage: Usage, as_of_ms: int) -> Saved:
+        """Give all that a step leaves behind; `usage` is what workers did, ever."""
+        kept = self._begun()
+        lately = _since(usage, self.side.counted)
+        self.side = self._sided(lately, usage, block)
+        self.view = view(kept.unit, block, self.view, fed_until_ms=as_of_ms, usage=lately)
+        whole = msgspec.msgpack.encode(_Whole(kept.to_bytes(), self.side))
+        order = Order(block, self.terms.settings, self.side.shaping.shape, self._hold_rate())
+        return Saved(
+            self.unit_id,
+            step.version,
+            whole,
+            msgspec.msgpack.encode(step),
+            order,
+            self.view,
+            self._money(as_of_ms),
+        )
+
+    def _begun(self) -> Kept:
+        if self.kept is None:
+            raise ValueError(f"{self.unit_id} has made no step")
+        return self.kept
+
+    def _sided(self, lately: Usage, usage: Usage, block: Block) -> Side:
+        settings, side, terms = self.terms.settings, self.side, self.terms
+        way = Way(
+            weighs=terms.answer is BidKind.WEIGHT,
+            bounds=terms.bounds,
+            shares=_by_cell(settings.shares),
+            held=terms.held,
+            guarantee_until_ms=settings.guarantee_until_ms,
+        )
+        left = 0.5 ** (block.period_ms / 1000.0 / _HOLD_HALF_LIFE_S)
+        cost = int(self._begun().unit.books.bought.totals()[COST])
+        return Side(
+            rta.advance(side.shaping, lately, block, way, block.made_at_ms),
+            usage,
+            side.offered_micros * left + lately.price_micros / 1000.0,
+            side.cost_micros * left + max(cost - side.cost_seen, 0),
+            cost,
+        )
+
+    def _hold_rate(self) -> float:
+        """Say what share of a price is held: of what was offered of late so much was spent.
+
+        All of it while little is known.
+        """
+        if self._budget_is_plain():
+            return 0.0
+        side, usage = self.side, self.side.counted
+        answers = usage.answered if usage else 0
+        mean = usage.price_micros / 1000.0 / answers if usage and answers else 0.0
+        prior = _HOLD_PRIOR_ANSWERS * mean
+        if side.offered_micros + prior <= 0.0:
+            return 1.0
+        share = (side.cost_micros + prior) / (side.offered_micros + prior)
+        return min(_HOLD_MORE * share, 1.0)
+
+    def _budget_is_plain(self) -> bool:
+        """Say whether no money is granted: only prices of auctions can be held."""
+        return self.terms.settings.budget is None or self.terms.answer is not BidKind.CPM
+
+    def _money(self, as_of_ms: int) -> Money | None:
+        budget = self.terms.settings.budget
+        if self._budget_is_plain() or budget is None:
+            return None
+        books = self._begun().unit.books
+        spent = books.spent.get(books.day(), 0)
+        return Money(books.day(), budget.daily_micros, spent, as_of_ms)
+
+
+def _since(usage: Usage, before: Usage | None) -> Usage:
+    """Give what was done since; all of it where the counters began anew."""
+    if before is None or usage.answered < before.answered:
+        return usage
+    since = Usage(usage.unit_id)
+    for name in Usage.__struct_fields__[1:-1]:
+        setattr(since, name, getattr(usage, name) - getattr(before, name))
+    since.worths = {
+        place: count - before.worths.get(place, 0)
+        for place, count in usage.worths.items()
+        if count > before.worths.get(place, 0)
+    }
+    return since
+
+
+_CELLS: Final = {
+    f"{stage.label}.{tier.label}": cell_of(stage, tier)
+    for stage in LifecycleStage
+    for tier in ValueTier
+}
+
+
+def _by_cell(shares: dict[str, float]) -> dict[int, float]:
+    return {_CELLS[name]: share for name, share in shares.items()}
