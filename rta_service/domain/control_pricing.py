@@ -126,6 +126,11 @@ def _faded(level: float, block: Block, now_ms: int) -> float:
     return level * 0.5**late if late > 0.0 else level
 
 
+def fresh_until_ms(block: Block) -> int:
+    """Say when a block is older than five of its periods."""
+    return block.made_at_ms + _FRESH_PERIODS * block.period_ms
+
+
 def is_stale(block: Block, now_ms: int) -> bool:
     """Say whether a block is older than five of its periods."""
-    return now_ms - block.made_at_ms > _FRESH_PERIODS * block.period_ms
+    return now_ms > fresh_until_ms(block)

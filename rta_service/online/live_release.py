@@ -137,6 +137,8 @@ class LiveRelease:
     recorded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Platform name to strategy id to the buckets, of a million, whose requests are recorded; only
     what is recorded at all stands here."""
+    is_steered: bool = False
+    """Whether any strategy is under cost control."""
 
     def arm_of(self, person_key: int) -> "LiveRelease":
         """Give the arm that decides for a person: always the same one while its share lasts.
@@ -196,6 +198,7 @@ def assemble(
         tuple(sorted(heads)),
         by_id,
         recorded=recorded,
+        is_steered=any(s.unit for group in bound.values() for s in group),
     )
 
 

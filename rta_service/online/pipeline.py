@@ -1,7 +1,8 @@
 """The life of a batch of requests. READ THIS FIRST.
 
     ids -> keys (identity) -> records, one round trip (profiles) -> stage, free checks (policy)
-        -> one call per model for the rows still alive (score) -> bids (bid) -> decisions
+        -> one call per model for the rows still alive (score) -> bids (bid; under cost control
+        steering) -> decisions
         -> tags on what platforms give back (tagging)
 
 A batch is the requests of one event-loop tick. It takes the live release once at its start, so
@@ -15,17 +16,19 @@ from typing import NamedTuple
 
 from rta_service.device_key import KeyRing
 from rta_service.domain.clock import Clock
-from rta_service.domain.decision import Arm, Decision, Prediction, StrategyDecision
+from rta_service.domain.decision import Arm, Decision
 from rta_service.domain.device import IdKind
 from rta_service.domain.errors import DeadlineExceeded, SnapshotMissing, StoreUnavailable
 from rta_service.domain.reason import PARTICIPATING, ReasonCode
 from rta_service.domain.request import AdRequest
 from rta_service.domain.tag import TagCodec
-from rta_service.online import bid, identity, policy
+from rta_service.online import identity, policy
 from rta_service.online.answers import decline_all, degrade_all, finish, refuse_unknown
+from rta_service.online.control_desk import ControlDesk
 from rta_service.online.identity import ResolvedId
-from rta_service.online.live_release import BoundStrategy, LiveRelease, prediction
+from rta_service.online.live_release import LiveRelease, prediction
 from rta_service.online.person import Person, find_person
+from rta_service.online.pricing import Verdict, declined, price_strategy
 from rta_service.online.profiles import ProfileReader, read_batch
 from rta_service.online.score import Candidate, Scores, score
 from rta_service.online.tagging import tagged
@@ -50,6 +53,8 @@ class BatchOutcome:
     """Who stands behind each request, for whoever records decisions; empty where none was sought."""
     live: LiveRelease | None = None
     """What decided."""
+    desk: ControlDesk | None = None
+    """What steered strategies under cost control."""
 
 
 class Found(NamedTuple):
@@ -79,15 +84,24 @@ class Decided(NamedTuple):
     scored: list[Scored]
 
 
-Verdict = tuple[BoundStrategy, ReasonCode]
-"""One strategy's judgement before any model is asked."""
+class Asked(NamedTuple):
+    """One request, who stands behind it, and the judgements."""
+
+    request: AdRequest
+    person: Person | None
+    verdicts: Sequence[Verdict]
 
 
 class Pipeline:
     """Decides batches; holds the live release, which the watcher replaces as a whole."""
 
     def __init__(
-        self, reader: ProfileReader, keys: KeyRing, clock: Clock, tags: TagCodec | None = None
+        self,
+        reader: ProfileReader,
+        keys: KeyRing,
+        clock: Clock,
+        tags: TagCodec | None = None,
+        desk: ControlDesk | None = None,
     ) -> None:
         self.live: LiveRelease | None = None
         self.absence = ReasonCode.NO_RELEASE
@@ -96,6 +110,7 @@ class Pipeline:
         self._keys = keys
         self._clock = clock
         self._tags = tags
+        self._desk = desk
 
     async def decide(self, batch: Sequence[AdRequest], deadline_s: float) -> BatchOutcome:
         """Answer a batch before a deadline on the monotonic clock. Never raises."""
@@ -159,10 +174,16 @@ class Pipeline:
     def _decide_found(self, live: LiveRelease, found: Sequence[Found]) -> BatchOutcome:
         """Decide a batch; if that fails, each request alone, so that a bad one costs itself."""
         now_s = self._clock.now_ms() // 1000
+        if self._desk is not None:
+            self._desk.begin()
         try:
-            decided = decide_found(live, self._keys, found, now_s)
+            decided = decide_found(live, self._keys, found, now_s, self._desk)
             return BatchOutcome(
-                decided.decisions, scored=decided.scored, people=decided.people, live=live
+                decided.decisions,
+                scored=decided.scored,
+                people=decided.people,
+                live=live,
+                desk=self._desk,
             )
         except Exception as error:
             if len(found) == 1:
@@ -172,7 +193,7 @@ class Pipeline:
 
     def _decide_found_alone(self, live: LiveRelease, found: Found, now_s: int) -> Decision:
         try:
-            return decide_found(live, self._keys, [found], now_s).decisions[0]
+            return decide_found(live, self._keys, [found], now_s, self._desk).decisions[0]
         except Exception:  # noqa: BLE001 - counted by the caller, which met it first
             return degrade_all(live, found.request, ReasonCode.INTERNAL_ERROR)
 
@@ -188,25 +209,40 @@ def _degraded(
     return BatchOutcome([degrade_all(live, r, reason) for r in batch], failure=error, live=live)
 
 
-def decide_found(live: LiveRelease, keys: KeyRing, found: Sequence[Found], now_s: int) -> Decided:
-    """Decide requests whose records are read, each by the one arm that its person belongs to."""
+def decide_found(
+    live: LiveRelease,
+    keys: KeyRing,
+    found: Sequence[Found],
+    now_s: int,
+    desk: ControlDesk | None = None,
+) -> Decided:
+    """Decide requests whose records are read, each by the one arm that its person belongs to.
+
+    Without a desk, strategies under cost control are priced as if they were not.
+    """
     thresholds = live.snapshot.thresholds
     people = [find_person(thresholds, keys, f.ids, f.records, now_s) for f in found]
+    if not live.is_steered:
+        desk = None
     if live.canary is None:
-        return _decide_arm(live, found, people, now_s)
+        return _decide_arm(live, found, people, now_s, desk)
     arms = [live if p is None else live.arm_of(p.key) for p in people]
     decisions: dict[int, Decision] = {}
     scored: list[Scored] = []
     for arm in (live, live.canary):
         rows = [row for row, chosen in enumerate(arms) if chosen is arm]
-        part = _decide_arm(arm, [found[r] for r in rows], [people[r] for r in rows], now_s)
+        part = _decide_arm(arm, [found[r] for r in rows], [people[r] for r in rows], now_s, desk)
         decisions.update(zip(rows, part.decisions, strict=True))
         scored += [one._replace(row=rows[one.row]) for one in part.scored]
     return Decided([decisions[row] for row in range(len(found))], people, scored)
 
 
 def _decide_arm(
-    live: LiveRelease, found: Sequence[Found], people: list[Person | None], now_s: int
+    live: LiveRelease,
+    found: Sequence[Found],
+    people: list[Person | None],
+    now_s: int,
+    desk: ControlDesk | None,
 ) -> Decided:
     """Decide for people of one arm: judge all, score those still wanted, price."""
     verdicts = [judge(live, f.request, p) for f, p in zip(found, people, strict=True)]
@@ -220,7 +256,7 @@ def _decide_arm(
     arm = live.arm
     scored = [Scored(one, key, arm, by_row[row], row) for row, key, one in asked]
     decisions = [
-        answer(live, found[row].request, person, verdicts[row], by_row.get(row))
+        answer(live, Asked(found[row].request, person, verdicts[row]), by_row.get(row), desk)
         for row, person in enumerate(people)
     ]
     return Decided(decisions, people, scored)
@@ -251,23 +287,21 @@ def candidate(request: AdRequest, person: Person) -> Candidate:
 
 
 def answer(
-    live: LiveRelease,
-    request: AdRequest,
-    person: Person | None,
-    verdicts: Sequence[Verdict],
-    scores: Scores | None,
+    live: LiveRelease, asked: Asked, scores: Scores | None, desk: ControlDesk | None
 ) -> Decision:
     """Turn judgements and scores into the answer to one request."""
+    request, person, verdicts = asked
     if request.is_ping:
         return decline_all(request, ReasonCode.PING, live)
     if person is None:
         return decline_all(request, ReasonCode.NO_DEVICE_ID, live)
     if scores is None:
-        answers = [_declined(bound, reason) for bound, reason in verdicts]
+        answers = [declined(bound, reason) for bound, reason in verdicts]
     else:
         registered = person.record is not None and person.record.registered_at > 0
         pcvr = prediction(scores, registered=registered)
-        answers = [price_strategy(request, verdict, scores, pcvr) for verdict in verdicts]
+        sitting = None if desk is None else desk.sit(request, person)
+        answers = [price_strategy(request, verdict, scores, pcvr, sitting) for verdict in verdicts]
     ttls = [
         bound.accept_ttl_s if a.participate else bound.reject_ttl_s
         for (bound, _), a in zip(verdicts, answers, strict=True)
@@ -275,29 +309,3 @@ def answer(
     if request.asked_strategies:
         answers += refuse_unknown(live, request)
     return finish(live, request, answers, ttls, person)
-
-
-def price_strategy(
-    request: AdRequest, verdict: Verdict, scores: Scores, pcvr: Prediction
-) -> StrategyDecision:
-    """Price one wanted strategy, or pass its no on; predictions show wherever there are any."""
-    bound, reason = verdict
-    if reason not in PARTICIPATING:
-        return _declined(bound, reason, pcvr)
-    offered = bid.price(
-        bound.strategy,
-        bound.mean_value,
-        bound.worth(scores),
-        bound.asked_price(request, scores),
-        bound.bounds,
-    )
-    if isinstance(offered, ReasonCode):
-        return _declined(bound, offered, pcvr)
-    strategy_id = bound.strategy.strategy_id
-    return StrategyDecision(strategy_id, bound.target_id, reason, True, offered, pcvr)  # noqa: FBT003 - the struct's fourth field is `participate`
-
-
-def _declined(
-    bound: BoundStrategy, reason: ReasonCode, pcvr: Prediction | None = None
-) -> StrategyDecision:
-    return StrategyDecision(bound.strategy.strategy_id, bound.target_id, reason, pcvr=pcvr)

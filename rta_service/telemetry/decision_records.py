@@ -19,6 +19,7 @@ from rta_service.domain.errors import StoreUnavailable
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.request import AdRequest
 from rta_service.experiments import BUCKETS, bucket, layer_salt
+from rta_service.online.control_desk import ControlDesk
 from rta_service.online.ghost import ghosts
 from rta_service.online.live_release import LiveRelease
 from rta_service.online.person import Person
@@ -69,6 +70,7 @@ class _Noted(NamedTuple):
     decision: Decision
     chosen: list[tuple[StrategyDecision, float]]
     """Answers to be recorded, with their propensities."""
+    desk: ControlDesk | None
 
 
 class DecisionRecorder:
@@ -123,7 +125,7 @@ class DecisionRecorder:
                 if place < (share := shares.get(one.strategy_id, 0))
             ]
             if chosen:
-                self._note(_Noted(now_ms, live, request, person, decision, chosen))
+                self._note(_Noted(now_ms, live, request, person, decision, chosen, outcome.desk))
 
     def _place(self, request: AdRequest, now_ms: int, person_key: int) -> int:
         """Draw a request's bucket: one for all its strategies, the same wherever it is asked again.
@@ -243,5 +245,5 @@ class _Writer:
         self._counting.count_ghosts(scored=self._ghosts_left >= 0)
         if self._ghosts_left < 0:
             return {}
-        found = ghosts(noted.live, noted.request, person, noted.decision, second)
+        found = ghosts(noted.live, (noted.request, person), noted.decision, second, noted.desk)
         return {g.strategy_id: Ghost(g.reason, g.participate, g.bid, g.pcvr) for g in found}

@@ -12,6 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rta_service.device_key import KeyRing
+from rta_service.domain.control import Aim, Block, CostGoal, GoalBlock, Mode, Reason, Targets
+from rta_service.domain.control_order import ControlSettings, Grant, Order
 from rta_service.domain.device import DeviceId, IdForm, IdKind, OperatingSystem, Placement
 from rta_service.domain.platform import BidKind, PlatformInfo
 from rta_service.domain.release import Canary, ModelRef, Release, SnapshotManifest
@@ -20,6 +22,7 @@ from rta_service.domain.rollout import canary_arm
 from rta_service.domain.strategy import Audience, Goal, OptimisedEvent, Strategy
 from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.domain.user import LifecycleStage, RFMSegment, Role, ValueTier
+from rta_service.online.control_desk import ControlDesk
 from rta_service.online.live_release import LiveRelease, assemble, mean_name, with_canary
 from rta_service.online.pipeline import Pipeline
 from rta_service.online.score import Models
@@ -314,7 +317,77 @@ def a_pipeline(a_live: Callable[..., LiveRelease]) -> Callable[..., Pipeline]:
     return build
 
 
+SETTINGS = ControlSettings(
+    Aim(Mode.TCPA, Targets(deep_micros=30_000_000), CostGoal.DEEP), explore_share=0.0
+)
+
+
+@dataclass
+class FakeExchanged:
+    """What an exchange brings."""
+
+    orders: dict[str, Order] | None = None
+    grants: list[Grant] = field(default_factory=list)
+    now_ms: int = NOW_S * 1000
+
+
+@pytest.fixture(scope="session")
+def settings_of() -> Callable[..., ControlSettings]:
+    """The settings of a strategy whose trades are to cost 30; nothing is left to chance."""
+
+    def build(**changes: Any) -> ControlSettings:
+        return msgspec.structs.replace(SETTINGS, **changes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def an_order() -> Callable[..., Order]:
+    """An order of now for the unit s@json: 30 a trade, nothing to correct. Takes a block's fields
+    and an order's."""
+
+    def build(unit_id: str = "s@json", **changes: Any) -> Order:
+        usual: dict[str, Any] = {
+            "unit_id": unit_id,
+            "version": 7,
+            "made_at_ms": NOW_S * 1000,
+            "period_ms": 15_000,
+            "mode": Mode.TCPA,
+            "goals": (GoalBlock(CostGoal.DEEP, 3e7, 1.0, 0.0, 0.01, Reason.ON_TARGET),),
+            "neutral_micros": 300_000.0,
+        }
+        of_order: dict[str, Any] = {
+            name: changes.pop(name)
+            for name in ("settings", "shape", "hold_rate")
+            if name in changes
+        }
+        return Order(Block(**(usual | changes)), **({"settings": SETTINGS} | of_order))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def a_desk() -> Callable[..., ControlDesk]:
+    """A desk with orders, and with money by unit that may be held for 5 s."""
+
+    def build(
+        *orders: Order, money: Mapping[str, int] | None = None, clock: FakeClock | None = None
+    ) -> ControlDesk:
+        clock = clock or FakeClock()
+        desk = ControlDesk(KEYS, clock)
+        until_ms = NOW_S * 1000 + 5_000
+        grants = [Grant(unit, micros, until_ms) for unit, micros in (money or {}).items()]
+        given = {order.block.unit_id: order for order in orders}
+        desk.take(FakeExchanged(given, grants), clock.monotonic_s())
+        return desk
+
+    return build
+
+
 _KIT = [
+    "a_desk",
+    "an_order",
+    "settings_of",
     "a_head",
     "a_live",
     "a_pipeline",
@@ -336,5 +409,8 @@ _KIT = [
 def kit(request: pytest.FixtureRequest) -> SimpleNamespace:
     """All builders together, for tests that need many."""
     return SimpleNamespace(
-        now_s=NOW_S, a_clock=FakeClock, **{name: request.getfixturevalue(name) for name in _KIT}
+        now_s=NOW_S,
+        a_clock=FakeClock,
+        exchanged=FakeExchanged,
+        **{name: request.getfixturevalue(name) for name in _KIT},
     )

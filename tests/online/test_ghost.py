@@ -46,7 +46,7 @@ async def test_a_ghost_is_the_answer_that_would_have_been_given(
     answer, _ = await decided(kit.two_arms(share, free), record)
 
     request = kit.a_request(kit.md5_of(1))
-    found = ghosts(live, request, person, held, kit.now_s)
+    found = ghosts(live, (request, person), held, kit.now_s)
     if held.reason is ReasonCode.HOLDOUT:
         assert found == list(answer.strategies)
         assert found[0].participate
@@ -76,7 +76,7 @@ async def test_a_stranger_who_is_held_out_has_a_ghost_too(kit: Any, decided: Any
     decision, person = await decided(live, None, stranger)
 
     held = [s.strategy_id for s in decision.strategies if s.reason is ReasonCode.HOLDOUT]
-    found = ghosts(live, kit.a_request(kit.md5_of(stranger)), person, decision, kit.now_s)
+    found = ghosts(live, (kit.a_request(kit.md5_of(stranger)), person), decision, kit.now_s)
     assert {"s3", "s4", "s5"} <= set(held)
     assert [one.strategy_id for one in found] == held
     assert all(one.reason is ReasonCode.UNKNOWN_ACCEPTED for one in found)
@@ -89,7 +89,7 @@ async def test_nobody_held_out_asks_no_model(kit: Any, decided: Any) -> None:
     decision, person = await decided(live, kit.a_record())
     models.heads["trade"].rows.clear()
 
-    found = ghosts(live, kit.a_request(kit.md5_of(1)), person, decision, kit.now_s)
+    found = ghosts(live, (kit.a_request(kit.md5_of(1)), person), decision, kit.now_s)
 
     assert found == []
     assert models.heads["trade"].rows == []
