@@ -5,6 +5,7 @@ tree and must not carry DuckDB, and `rta --version` should answer at once.
 """
 
 from rta_service.cli import (
+    control,
     decisions,
     demo,
     events,
@@ -22,6 +23,7 @@ from rta_service.cli import (
 )
 
 __all__ = [
+    "control",
     "decisions",
     "demo",
     "events",

@@ -4,18 +4,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
 import pytest
 
 from rta_service.domain.control import Aim, Budget, CostGoal, Mode, Reason, Targets
-from rta_service.domain.control_feed import FeedBatch, FeedRow, RowKind, body_of, rows_of
+from rta_service.domain.control_feed import FeedBatch, FeedRow, RowKind, body_of
 from rta_service.domain.control_order import ControlSettings, Usage
 from rta_service.domain.errors import DegradedError, StaleWriter
 from rta_service.domain.platform import BidKind
+from rta_service.feedback.control_rebuild import rebuild
 from rta_service.feedback.control_unit import kept_of
 from rta_service.feedback.controlling import Controller, Place
 from rta_service.feedback.feed_publishing import FeedPublisher
-from rta_service.nearline.control.feeding import Step, Terms, rebuilt
+from rta_service.nearline.control.feeding import Terms
 from rta_service.stores.control_feed import ControlFeed
 from rta_service.stores.control_store import ControlStore, Saved, WorkerControl, _Call
 from rta_service.stores.redis import AdminClient, admin_client, close, watch_client
@@ -99,16 +99,9 @@ class Kit:
         self.publisher.copy(now)
 
     def rebuilt(self, unit: str = UNIT) -> bytes:
-        steps = [msgspec.msgpack.decode(step, type=Step) for step in self.store.journal(unit)]
-        base = self.store.base(unit)
-        rows = [
-            (batch.number, row)
-            for batch in self.ledger.batches
-            for row in rows_of(batch.body).get(unit, ())
-        ]
-        kept = rebuilt(unit, base and kept_of(base), steps, rows)
-        assert kept is not None
-        return kept.to_bytes()
+        (found,) = rebuild(self.store, self.ledger, [unit])
+        assert found.rebuilt is not None
+        return found.rebuilt
 
     def kept(self, unit: str = UNIT) -> bytes:
         state = self.store.state(unit)

@@ -4,6 +4,7 @@ State is a function of the rows of the feed and of the steps: `Kept.take` makes 
 as for a rebuild. Between two steps nothing is done; each step takes the rows up to its cursor.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
@@ -139,27 +140,35 @@ class Kept:
         return kept
 
 
-def rebuilt(
-    unit_id: str, base: bytes | None, steps: Iterable[Step], rows: Iterable[tuple[int, FeedRow]]
-) -> Kept | None:
-    """Make a unit anew from a checkpoint, or from nothing, by its journal and numbered rows.
+class Replay:
+    """Makes a unit anew from a checkpoint, or from nothing, by its journal and the feed's rows."""
 
-    Rows are in their order. None where there is neither a checkpoint nor a step.
-    """
-    kept = None if base is None else Kept.from_bytes(unit_id, base)
-    left = list(rows)[::-1]
-    for step in steps:
-        if kept is None:
-            kept = Kept(unit_id, step)
-        if step.version <= kept.version:
-            continue
-        due = []
-        while left and left[-1][0] <= step.cursor:
-            number, row = left.pop()
-            if number > kept.cursor:
-                due.append(row)
-        kept.take(step, due)
-    return kept
+    def __init__(self, unit_id: str, base: bytes | None, steps: Iterable[Step]) -> None:
+        self._unit_id = unit_id
+        self._kept = None if base is None else Kept.from_bytes(unit_id, base)
+        self._steps = deque(steps)
+        self._due: list[FeedRow] = []
+
+    def hear(self, number: int, rows: Sequence[FeedRow]) -> None:
+        """Take rows, in the order of their numbers."""
+        while self._steps and self._steps[0].cursor < number:
+            self._step()
+        if self._kept is not None and number > self._kept.cursor:
+            self._due += rows
+
+    def end(self) -> Kept | None:
+        """Give the unit after all of its steps; None where there is neither checkpoint nor step."""
+        while self._steps:
+            self._step()
+        return self._kept
+
+    def _step(self) -> None:
+        step = self._steps.popleft()
+        if self._kept is None:
+            self._kept = Kept(self._unit_id, step)
+        if step.version > self._kept.version:
+            rows, self._due = self._due, []
+            self._kept.take(step, rows)
 
 
 def learned(
