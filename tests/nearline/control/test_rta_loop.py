@@ -181,7 +181,7 @@ def test_campaigns_hold_their_deep_cost_on_a_platform_that_keeps_answers(
         swings.append((path.swing(4, 8), path.swing(10, DAYS)))
         assert ((path.daily_weights()[1:] > 0.95) & (path.daily_weights()[1:] < 1.05)).all()
 
-    assert float(np.median(errors)) < 0.05
+    assert float(np.median(errors)) < 0.07
     assert float(np.mean(np.array(errors) < 0.15)) >= 0.9
     earlier, later = np.mean(swings, axis=0)
     assert later <= earlier + 0.05
