@@ -15,6 +15,7 @@ one root to find. Ages that nobody has reached yet follow the parent's tail. Wit
 family of Weibull laws gives one, with shape and mean of the highest likelihood.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -37,6 +38,7 @@ PSEUDO_CONVERSIONS: Final = 50.0
 _FAMILY_CONVERSIONS: Final = 30.0
 """What the best law of the family is worth, where there is no parent."""
 _HALVINGS: Final = 60
+_ROUNDS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,30 @@ def fit(
         likeliest = _likeliest(evidence, prior, expected_mean_s)
         return _towards(evidence, likeliest, _FAMILY_CONVERSIONS, prior)
     return _towards(evidence, parent, PSEUDO_CONVERSIONS, prior)
+
+
+def pooled(evidence: Sequence[DelayEvidence], prior: float = 10.0) -> DelayEvidence:
+    """Add up evidence of units whose predictions differ in scale, for `fit` to learn their parent.
+
+    A plain sum would see a unit that predicts twice too much as one whose conversions are late. So
+    each unit's predictions are put on the scale of its conversions by the law of the sum, which
+    moves the law: a few rounds settle it.
+    """
+    total = _sum(evidence, np.ones(len(evidence)))
+    for _ in range(_ROUNDS):
+        law = fit(total, prior=prior)
+        arrived = np.array([one.arrived.sum() for one in evidence])
+        matured = np.array([law.shares @ one.reached for one in evidence])
+        total = _sum(evidence, (prior + arrived) / (prior + matured))
+    return total
+
+
+def _sum(evidence: Sequence[DelayEvidence], scales: Floats) -> DelayEvidence:
+    nothing = DelayEvidence(np.zeros(BINS), np.zeros(BINS))
+    return sum(
+        (DelayEvidence(e.arrived, k * e.reached) for e, k in zip(evidence, scales, strict=True)),
+        start=nothing,
+    )
 
 
 def _likeliest(evidence: DelayEvidence, prior: float, expected_mean_s: float) -> DelayLaw:

@@ -30,6 +30,8 @@ class Evidence:
     recent_predicted: float = 0.0
     gained: float = 0.0
     """Predictions won since the last step."""
+    to_come: float = 0.0
+    """Predictions that the rest of the horizon will bring at the horizon's pace so far."""
 
 
 @dataclass(frozen=True)

@@ -118,8 +118,24 @@ class Sight:
             arrived=float(arrived @ self.kept),
             recent_cost=float(cost @ self.recent),
             recent_predicted=float(predicted @ self.recent),
+            to_come=self._to_come(predicted),
             gained=(self.predicted_nano(goal) - seen) / (NANO * size),
         )
+
+    def _to_come(self, predicted: Floats) -> float:
+        """Expect the rest of the horizon to be like the last horizon's length of time.
+
+        Where answers are kept, a debt cannot be repaid at a moment: there it is spread over as
+        much as was bought so far.
+        """
+        tuning = self.tuning
+        if tuning.dead_time_s > 0.0:
+            return float(predicted @ self.kept)
+        gone_ms = self.books.bought.clock_ms - tuning.horizon_starts_ms
+        left_s = tuning.horizon_s - gone_ms / 1000.0 % tuning.horizon_s
+        late = self.ages[1] < tuning.horizon_s
+        watched_s = min(float(self.ages[2].max(initial=0.0)), tuning.horizon_s)
+        return float(predicted[late].sum()) / max(watched_s, 1.0) * left_s
 
     def predicted_nano(self, goal: CostGoal) -> int:
         """Give all predictions so far, without forgetting."""

@@ -1,17 +1,20 @@
 """The step of a log multiplier: integral action in the log domain, with a gain of evidence.
 
     rho_recent = (C_w + c0/2) / (kappa S_w + c0/2)
-    rho_total  = (C + c0) / (w Nhat + (1 - w) kappa S + c0),     w = N / (N + a)
-    e          = -[(1 - b) ln rho_recent + b ln rho_total]
+    likely     = w Nhat + (1 - w) kappa S,                       w = N / (N + a)
+    debt       = (C - likely) / (min(R + K, max(likely, R)) + c0)
+    e          = -[(1 - b) ln rho_recent + b sign(debt) ln(1 + |debt|)]
     u         += clip(eta pace evidence e, -s pace, +s pace),    pace = step / quantum
 
 Costs are in conversions paid for at the target. rho_recent looks at the present multiplier alone,
-rho_total repays what went wrong before. Evidence is the expected conversions won in the step over
+the debt is what went wrong before, spread over the R conversions that the rest of the horizon
+should bring and K more: early in a day it hardly matters, since chance and the day's own shape
+pay most of it back; in the end it must be paid soon. Evidence is the expected conversions won in the step over
 those of one quantum: both scale with the step, so that the step's length does not matter.
 """
 
 from dataclasses import dataclass
-from math import inf, log
+from math import copysign, inf, log, log1p
 from typing import Final
 
 from rta_service.domain.control import Limits, Reason
@@ -31,19 +34,23 @@ class Tuning:
 
     horizon_s: float = 86_400.0
     """The time in which a cost is to be right: a day, or a campaign's length."""
+    horizon_starts_ms: int = 0
+    """When a horizon begins, modulo its length: debts are to be repaid by its end."""
     memory_s: float = inf
     """Half-life of what counts towards the cost; without end, a campaign's whole cost counts."""
     window_s: float | None = None
-    """Half-life of the recent cost; a 24th of the horizon where not given."""
+    """Half-life of the recent cost; a 48th of the horizon where not given."""
     dead_time_s: float = 0.0
     """How long a platform keeps an old answer: the loop is slowed so that it stays stable."""
-    gain: float = 0.6
+    gain: float = 0.9
     repay: float = 0.5
     """b: the weight of past debt."""
-    speed: float = 0.5
-    prior: float = 10.0
+    repay_over: float = 10.0
+    """K: conversions over which a debt is repaid when the horizon is at its end."""
+    speed: float = 0.8
+    prior: float = 5.0
     """a, in conversions."""
-    softening: float = 3.0
+    softening: float = 1.5
     """c0: conversions at target that are imagined beside the real ones."""
     full_evidence: float = 0.25
     """Expected conversions a quantum at which the gain is full."""
@@ -52,12 +59,12 @@ class Tuning:
     @property
     def quantum_s(self) -> float:
         """Give the time in which the loop would remove `gain` of an error."""
-        return max(self.horizon_s / 40.0, 2.0 * self.dead_time_s)
+        return max(self.horizon_s / 40.0, 3.0 * self.dead_time_s)
 
     @property
     def recent_s(self) -> float:
         """Give the half-life of the recent cost."""
-        return max(self.window_s or self.horizon_s / 24.0, self.dead_time_s)
+        return max(self.window_s or self.horizon_s / 48.0, self.dead_time_s)
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,13 @@ class Ratios:
 
     recent: float
     total: float
+    owed: float
+    """Log of the cost, over the target, at which what is still to be bought would bring in
+    past debt, or spend past savings."""
 
     def error(self, repay: float) -> float:
         """Give how far the log multiplier is too low."""
-        return -((1.0 - repay) * log(self.recent) + repay * log(self.total))
+        return -((1.0 - repay) * log(self.recent) + repay * self.owed)
 
 
 def ratios(evidence: Evidence, tuning: Tuning, kappa: float) -> Ratios:
@@ -87,7 +97,11 @@ def ratios(evidence: Evidence, tuning: Tuning, kappa: float) -> Ratios:
     expected = final(evidence, prior, kappa).mean
     likely = trust * expected + (1.0 - trust) * kappa * evidence.predicted
     recent = (evidence.recent_cost + soft / 2.0) / (kappa * evidence.recent_predicted + soft / 2.0)
-    return Ratios(recent, (evidence.cost + soft) / (likely + soft))
+    total = (evidence.cost + soft) / (likely + soft)
+    ahead = kappa * evidence.to_come
+    over = min(ahead + tuning.repay_over, max(likely, ahead))
+    debt = (evidence.cost - likely) / (over + soft)
+    return Ratios(recent, total, copysign(log1p(abs(debt)), debt))
 
 
 def step(

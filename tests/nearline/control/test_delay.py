@@ -14,6 +14,7 @@ from rta_service.nearline.control.delay import (
     bins,
     fit,
     from_rows,
+    pooled,
     reached,
     weibull,
 )
@@ -84,6 +85,20 @@ def test_evidence_of_units_adds_up_to_their_parents() -> None:
 
     assert both.arrived.sum() == one.arrived.sum() + other.arrived.sum()
     assert fit(both).mean_s == pytest.approx(HOUR, rel=0.2)
+
+
+def test_units_that_predict_differently_teach_the_same_law_together() -> None:
+    hasty = watched(5, mean_s=2 * HOUR, wins=50_000, now_s=24 * HOUR, scale=2.0)
+    modest = watched(6, mean_s=2 * HOUR, wins=50_000, now_s=2 * HOUR, scale=0.5)
+
+    together = fit(pooled([hasty, modest]))
+
+    assert together.mean_s == pytest.approx(2 * HOUR, rel=0.1)
+    assert abs(fit(hasty + modest).mean_s / HOUR - 2) > abs(together.mean_s / HOUR - 2)
+
+
+def test_a_pool_of_nothing_is_nothing() -> None:
+    assert pooled([]).arrived.sum() == 0.0
 
 
 @settings(max_examples=50)

@@ -67,7 +67,7 @@ def test_no_move_is_faster_than_the_limits_or_leaves_the_range(
 
     assert LIMITS.lowest <= move.log_multiplier <= LIMITS.highest
     assert abs(move.log_multiplier - level) <= log(1.1) * elapsed_s / 60.0 + 1e-12
-    assert abs(move.log_multiplier - level) <= 0.5 + 1e-12
+    assert abs(move.log_multiplier - level) <= TUNING.speed + 1e-12
 
 
 @given(evidences, amounts)
@@ -78,6 +78,14 @@ def test_more_cost_never_raises_a_bid(evidence: Evidence, more: float) -> None:
     dear = step(0.0, dearer, TUNING, LIMITS, 60.0)
 
     assert dear.log_multiplier <= cheap.log_multiplier + 1e-12
+
+
+def test_a_debt_weighs_more_the_less_of_the_horizon_is_left() -> None:
+    debtor = replace(EVEN, cost=60.0)
+
+    owed = [ratios(replace(debtor, to_come=left), TUNING, 1.0).owed for left in (200.0, 50.0, 0.0)]
+
+    assert 0.0 < owed[0] < owed[1] < owed[2] < log(2.0)
 
 
 def test_short_and_long_steps_move_as_far_in_the_same_time() -> None:
