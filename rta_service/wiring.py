@@ -1,5 +1,6 @@
 """The composition root: settings in, ready services out; the only file that picks parts."""
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -23,6 +24,8 @@ from rta_service.domain.release import SnapshotManifest
 from rta_service.domain.request import AdRequest
 from rta_service.domain.tag import Tag, TagCodec, reader_of
 from rta_service.online.batcher import Batcher, BatchLimits
+from rta_service.online.control_desk import ControlDesk
+from rta_service.online.control_exchange import ControlExchange
 from rta_service.online.pipeline import BatchOutcome, Pipeline
 from rta_service.online.watcher import ReleaseWatcher
 from rta_service.platforms.registry import load_adapters
@@ -40,6 +43,7 @@ from rta_service.scoring.signature import (
     public_of,
     read_trusted,
 )
+from rta_service.stores.control_store import WorkerControl
 from rta_service.stores.decision_records import DecisionRecordLog
 from rta_service.stores.delta_store import days_between
 from rta_service.stores.embedded import EmbeddedStore
@@ -49,6 +53,7 @@ from rta_service.stores.release_reader import AsyncReleaseReader, worker_name
 from rta_service.telemetry import Telemetry, count_batch
 from rta_service.telemetry.decision_records import DecisionRecorder
 from rta_service.telemetry.sampling import Taking, TrafficSampler, open_ring
+from rta_service.telemetry.steering_news import SteeringNews
 from rta_service.web.decision import decision_app
 from rta_service.web.lane import ASGIApp, Lane
 
@@ -173,6 +178,10 @@ class Deciding:
     """Opens the process's one shelf, with its one cache of models."""
     process: str
     """Names it among the processes of this host."""
+    desk: ControlDesk
+    """What steers the strategies under cost control."""
+    url: str
+    """Of the store."""
 
 
 def deciding(settings: Settings, url: str, process: str, *, takes_part: bool = True) -> Deciding:
@@ -195,7 +204,8 @@ def deciding(settings: Settings, url: str, process: str, *, takes_part: bool = T
         timeout_s,
         fresh_days if settings.fresh_records else None,
     )
-    pipeline = Pipeline(reader, key_ring(settings), clock, tag_codec(settings))
+    desk = ControlDesk(key_ring(settings), clock, counts=takes_part)
+    pipeline = Pipeline(reader, key_ring(settings), clock, tag_codec(settings), desk)
     telemetry = Telemetry.open(settings.run_dir, process)
     # opened at the first load, in its thread: a cluster's client connects at once, and a worker
     # must start and answer while the store is away
@@ -208,7 +218,7 @@ def deciding(settings: Settings, url: str, process: str, *, takes_part: bool = T
     )
     poll_s = settings.release_poll_ms / 1000
     watcher = ReleaseWatcher(source, pipeline, poll_s, herald.tell)
-    return Deciding(reader, pipeline, watcher, telemetry, clock, shelves, process)
+    return Deciding(reader, pipeline, watcher, telemetry, clock, shelves, process, desk, url)
 
 
 def say(event: str, clock: Clock, **facts: str) -> None:
@@ -224,10 +234,18 @@ def decision_lane(settings: Settings, parts: Deciding) -> ASGIApp:
     limits = BatchLimits(settings.budget_ms / 1000, settings.max_batch, settings.max_waiting)
     sampler = traffic_sampler(settings, parts)
     recorder = decision_recorder(settings, parts)
+    exchange = control_exchange(settings, parts)
 
     async def follow() -> None:
         with contextlib.closing(recorder):
-            await parts.watcher.run()
+            try:
+                await asyncio.gather(parts.watcher.run(), exchange.run())
+            finally:  # what was done since the last time is told too
+                await exchange.once()
+
+    async def prepare() -> None:
+        await warm(parts)
+        await exchange.once()
 
     def observe(requests: list[AdRequest], outcome: BatchOutcome) -> None:
         count_batch(parts.telemetry, parts.reader, requests, outcome)
@@ -239,8 +257,22 @@ def decision_lane(settings: Settings, parts: Deciding) -> ASGIApp:
     def ready() -> str:
         return "" if parts.pipeline.live is not None else "no release loaded yet"
 
-    app = decision_app(adapters, ready, follow, lambda: warm(parts))
+    app = decision_app(adapters, ready, follow, prepare)
     return Lane(adapters, batcher, parts.telemetry, parts.clock, app)
+
+
+def control_exchange(settings: Settings, parts: Deciding) -> ControlExchange:
+    """Keep a worker's desk supplied, while any strategy is under cost control."""
+    worker = worker_name(parts.process, socket.gethostname(), os.getpid())
+    counter = WorkerControl(watch_client(parts.url), settings.namespace, worker)
+    tell = functools.partial(say, clock=parts.clock, process=parts.process)
+    news = SteeringNews(parts.telemetry, parts.clock, tell)
+
+    def is_needed() -> bool:
+        live = parts.pipeline.live
+        return live is not None and live.is_steered
+
+    return ControlExchange(parts.desk, counter, parts.clock, is_needed, news.tell)
 
 
 def traffic_sampler(settings: Settings, parts: Deciding) -> TrafficSampler:

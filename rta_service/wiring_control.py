@@ -1,5 +1,6 @@
 """The composition of the control process; `wiring` beside it."""
 
+import asyncio
 import functools
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 
 from rta_service.config import Settings
 from rta_service.domain.clock import Clock
+from rta_service.domain.control_order import Order
 from rta_service.domain.errors import StoreUnavailable
 from rta_service.domain.request import AdRequest
 from rta_service.online.explain import Means, explain
@@ -19,6 +21,7 @@ from rta_service.releasing.fresh_rules import FreshRules
 from rta_service.releasing.shelf import Shelf
 from rta_service.releasing.trial_office import Habits, Parts, TrialOffice, open_office
 from rta_service.releasing.uploading import Uploads
+from rta_service.stores.control_store import ControlStore
 from rta_service.stores.idempotency import IdempotencyStore
 from rta_service.stores.token_file import TokenFile
 from rta_service.telemetry import SkewAlarm, exposition
@@ -59,7 +62,7 @@ def trial_office(settings: Settings, parts: Deciding) -> TrialOffice:
 
 def control_service(settings: Settings, parts: Deciding, trials: TrialOffice) -> FastAPI:
     """Build the control port's application."""
-    means = Means(parts.reader, key_ring(settings), parts.clock, tag_codec(settings))
+    means = Means(parts.reader, key_ring(settings), parts.clock, tag_codec(settings), parts.desk)
     shelves = parts.shelves
     releases = Desk(shelves, parts.clock)
     rules = FreshRules(
@@ -67,11 +70,16 @@ def control_service(settings: Settings, parts: Deciding, trials: TrialOffice) ->
         lambda error: say("model_keys_refused", parts.clock, error=error),
     )
 
+    def read_orders() -> dict[str, Order]:
+        return ControlStore(shelves().client, settings.namespace).orders()
+
     async def explain_request(request: AdRequest) -> dict[str, Any]:
         await parts.watcher.poll()
         live = parts.pipeline.live
         if live is None:
             raise StoreUnavailable("no release is loaded: publish one first")
+        if live.is_steered:
+            parts.desk.look(await asyncio.to_thread(read_orders))
         return await explain(live, means, request)
 
     desks = Desks(

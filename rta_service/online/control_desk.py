@@ -47,12 +47,16 @@ class Report(NamedTuple):
 
 
 class ControlDesk:
-    """Orders laid out by unit, with their accounts; of one event loop, but anybody may look."""
+    """Orders laid out by unit, with their accounts; of one event loop, but anybody may look.
 
-    def __init__(self, keys: KeyRing, clock: Clock) -> None:
+    One that does not count is for showing: it tells nothing and holds no money.
+    """
+
+    def __init__(self, keys: KeyRing, clock: Clock, *, counts: bool = True) -> None:
         self.orders: Mapping[str, Order] = {}
         """As they were read last."""
         self._clock = clock
+        self._counts = counts
         self._ahead_ms = 0
         self._laid_out: dict[str, Steering] = {}
         self._accounts: dict[str, Account] = {}
@@ -80,7 +84,9 @@ class ControlDesk:
         hasher.update(f"{request.platform.name}:{name}".encode())
         draw = int.from_bytes(hasher.digest(), "little")
         cell = cell_of(person.stage, person.tier)
-        return Sitting(self, request, Case(cell, draw, counts and not request.is_test))
+        return Sitting(
+            self, request, Case(cell, draw, counts and self._counts and not request.is_test)
+        )
 
     def steering(self, bound: BoundStrategy) -> Steering:
         """Give the order of a bound strategy's unit, laid out."""

@@ -7,7 +7,7 @@ import msgspec
 
 from rta_service.device_key import KeyRing
 from rta_service.domain.clock import Clock
-from rta_service.domain.decision import StrategyDecision
+from rta_service.domain.decision import Decision, StrategyDecision
 from rta_service.domain.reason import PARTICIPATING, REASON_TEXT
 from rta_service.domain.release import Canary
 from rta_service.domain.request import AdRequest
@@ -16,7 +16,9 @@ from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.domain.user import RFMSegment, Role
 from rta_service.experiments import bucket
 from rta_service.online import bid, identity
-from rta_service.online.live_release import BoundStrategy, LiveRelease
+from rta_service.online.control_desk import ControlDesk
+from rta_service.online.explain_control import Priced, describe_control
+from rta_service.online.live_release import BoundStrategy, LiveRelease, prediction
 from rta_service.online.person import Person, find_person
 from rta_service.online.pipeline import Found, candidate, decide_found, judge
 from rta_service.online.profiles import ProfileReader, read_batch
@@ -46,6 +48,8 @@ class Means(NamedTuple):
     keys: KeyRing
     clock: Clock
     tags: TagCodec | None = None
+    desk: ControlDesk | None = None
+    """With orders just read; one that does not count."""
 
 
 async def explain(live: LiveRelease, means: Means, request: AdRequest) -> Json:
@@ -58,7 +62,8 @@ async def explain(live: LiveRelease, means: Means, request: AdRequest) -> Json:
     now_s = now_ms // 1000
     ids = identity.resolve(request, keys)
     records = (await read_batch(means.reader, live.snapshot, [[i.key for i in ids]]))[0]
-    decisions = decide_found(live, keys, [Found(request, ids, records)], now_s).decisions
+    found = [Found(request, ids, records)]
+    decisions = decide_found(live, keys, found, now_s, means.desk).decisions
     if means.tags is not None:
         decisions = tagged(means.tags, [request], decisions, now_ms)
     decision = decisions[0]
@@ -82,11 +87,18 @@ async def explain(live: LiveRelease, means: Means, request: AdRequest) -> Json:
         answer["person"] = describe_person(person, now_s, live.snapshot.thresholds)
         if live.release.canary is not None:
             answer["canary"] = _describe_canary(live, live.release.canary, person)
-        prices = _prices(live.arm_of(person.key), request, person, now_s)
+        asked = _Asked(live.arm_of(person.key), request, person)
+        prices = _prices(asked, decision, now_s, means.desk)
         answer["strategies"] = [
             _describe_answer(a) | prices.get(a.strategy_id, {}) for a in decision.strategies
         ]
     return answer
+
+
+class _Asked(NamedTuple):
+    live: LiveRelease
+    request: AdRequest
+    person: Person
 
 
 def _describe_canary(live: LiveRelease, canary: Canary, person: Person) -> Json:
@@ -141,13 +153,27 @@ def _describe_answer(answer: StrategyDecision) -> Json:
     return shown | ({"tag": answer.tag} if answer.tag else {})
 
 
-def _prices(live: LiveRelease, request: AdRequest, person: Person, now_s: int) -> dict[str, Json]:
+def _prices(
+    asked: _Asked, decision: Decision, now_s: int, desk: ControlDesk | None
+) -> dict[str, Json]:
     """Show by strategy how each that wants the person so far comes to its price."""
+    live, request, person = asked
     wanted = [bound for bound, reason in judge(live, request, person) if reason in PARTICIPATING]
     if not wanted:
         return {}
     scores = score(live.models, live.heads, [candidate(request, person)], now_s)[0]
-    return {b.strategy.strategy_id: _price(b, scores, request) for b in wanted}
+    shown = {b.strategy.strategy_id: _price(b, scores, request) for b in wanted}
+    if desk is not None:
+        sitting = desk.sit(request, person)
+        registered = person.record is not None and person.record.registered_at > 0
+        pcvr = prediction(scores, registered=registered)
+        answers = {one.strategy_id: one for one in decision.strategies}
+        for bound in wanted:
+            if bound.unit:
+                strategy_id = bound.strategy.strategy_id
+                priced = Priced(bound, scores, pcvr, answers[strategy_id])
+                shown[strategy_id]["control"] = describe_control(sitting, priced)
+    return shown
 
 
 def _price(bound: BoundStrategy, scores: Scores, request: AdRequest) -> Json:

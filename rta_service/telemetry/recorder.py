@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from rta_service.domain.control import Reason
+from rta_service.domain.control_order import Usage
 from rta_service.domain.decision import Arm, Decision
 from rta_service.domain.device import IdKind
 from rta_service.domain.errors import DeadlineExceeded, SnapshotMissing, StoreUnavailable
@@ -63,6 +64,11 @@ from rta_service.telemetry.registry import (
     WORKER_RESTARTS,
     WORKERS_UP,
 )
+from rta_service.telemetry.steering_metrics import (
+    CONTROL_EXCHANGES,
+    CONTROL_HEARD,
+    STEERED_ANSWERS,
+)
 
 
 def _places(metric: Metric) -> Mapping[str, int]:
@@ -111,6 +117,9 @@ _ACKNOWLEDGED: Final = _places(EVENTS_ACKNOWLEDGED)
 _SET_ASIDE: Final = _places(EVENTS_SET_ASIDE)
 _BACKLOG: Final = _places(EVENTS_BACKLOG)
 _LAG: Final = _places(EVENTS_LAG)
+_STEERED: Final = tuple(_places(STEERED_ANSWERS).items())
+_EXCHANGES: Final = _places(CONTROL_EXCHANGES)
+_HEARD: Final = FIRST_CELL[CONTROL_HEARD.name]
 _POISONED: Final = FIRST_CELL[EVENTS_POISONED.name]
 _CONTROL_STEPS: Final = FIRST_CELL[CONTROL_STEPS.name]
 _CONTROL: Final = tuple(
@@ -297,6 +306,17 @@ class Telemetry:
         """Show how many units each guard holds."""
         for flag, units in flags.items():
             self._cells[_CONTROL_GUARDS[flag]] = units
+
+    def count_steered(self, usage: Usage) -> None:
+        """Count what was answered under cost control since the last time."""
+        for what, place in _STEERED:
+            self._cells[place] += getattr(usage, what)
+
+    def count_exchange(self, now_ms: int, *, is_done: bool) -> None:
+        """Count an exchange with cost control, and remember when the last one was done."""
+        self._cells[_EXCHANGES["done" if is_done else "failed"]] += 1.0
+        if is_done:
+            self._cells[_HEARD] = now_ms / 1000
 
     def count_records(self, fate: str, records: int) -> None:
         """Count recorded decisions by their fate; raises KeyError for one the registry lacks.

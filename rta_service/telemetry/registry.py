@@ -20,6 +20,7 @@ from rta_service.telemetry.control_metrics import CONTROL_METRICS
 from rta_service.telemetry.event_metrics import EVENT_METRICS
 from rta_service.telemetry.metric import Kind, Label, Metric
 from rta_service.telemetry.record_metrics import RECORD_METRICS
+from rta_service.telemetry.steering_metrics import STEERING_METRICS
 
 PREFIX: Final = "rta_"
 
@@ -286,6 +287,7 @@ METRICS: Final = (
     *RECORD_METRICS,
     *EVENT_METRICS,
     *CONTROL_METRICS,
+    *STEERING_METRICS,
     RELEASE_VERSIONS,
     RELEASE_SKEW,
     PARTICIPATION_SHARE,
