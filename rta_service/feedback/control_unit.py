@@ -1,7 +1,7 @@
 """One unit in the hands of its controller: rows wait for its next step, whose marks are all saved."""
 
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
@@ -34,9 +34,21 @@ class Side(msgspec.Struct, frozen=True):
     counted: Usage | None = None
     """Of all workers, ever, at the last step."""
     offered_micros: float = 0.0
-    """What the prices answered would have cost, if all had won; forgotten by halves."""
+    """What the prices answered would have cost, if all had won; forgotten by halves. Only those
+    whose wins must have been told by now."""
+    offered_lately: tuple[tuple[int, float], ...] = ()
+    """When, and how much: those whose wins may still be told."""
     cost_micros: float = 0.0
     cost_seen: int = 0
+
+
+class Fed(NamedTuple):
+    """How far the feed is."""
+
+    until_ms: int
+    """All that was accepted before is in the state."""
+    win_window_ms: int
+    """How long after an answer its win is told, at the latest."""
 
 
 class _Whole(msgspec.Struct, frozen=True):
@@ -114,11 +126,12 @@ class Live:
     def _reach(self) -> float | None:
         return self.side.shaping.reach if self.terms.answer is BidKind.WEIGHT else None
 
-    def saved(self, step: Step, block: Block, usage: Usage, as_of_ms: int) -> Saved:
+    def saved(self, step: Step, block: Block, usage: Usage, fed: "Fed") -> Saved:
         """Give all that a step leaves behind; `usage` is what workers did, ever."""
-        kept = self._begun()
+        kept, as_of_ms = self._begun(), fed.until_ms
         lately = _since(usage, self.side.counted)
         self.side = self._sided(lately, usage, block)
+        self.side = self._offered(block.made_at_ms, lately, fed)
         self.view = view(kept.unit, block, self.view, fed_until_ms=as_of_ms, usage=lately)
         whole = msgspec.msgpack.encode(_Whole(kept.to_bytes(), self.side))
         order = Order(block, self.terms.settings, self.side.shaping.shape, self._hold_rate())
@@ -148,12 +161,24 @@ class Live:
         )
         left = 0.5 ** (block.period_ms / 1000.0 / _HOLD_HALF_LIFE_S)
         cost = int(self._begun().unit.books.bought.totals()[COST])
-        return Side(
-            rta.advance(side.shaping, lately, block, way, block.made_at_ms),
-            usage,
-            side.offered_micros * left + lately.price_micros / 1000.0,
-            side.cost_micros * left + max(cost - side.cost_seen, 0),
-            cost,
+        return msgspec.structs.replace(
+            side,
+            shaping=rta.advance(side.shaping, lately, block, way, block.made_at_ms),
+            counted=usage,
+            offered_micros=side.offered_micros * left,
+            cost_micros=side.cost_micros * left + max(cost - side.cost_seen, 0),
+            cost_seen=cost,
+        )
+
+    def _offered(self, now_ms: int, lately: Usage, fed: "Fed") -> Side:
+        """Add what was offered, once the wins of it are known: before, it would look cheap."""
+        offered = (*self.side.offered_lately, (now_ms, lately.price_micros / 1000.0))
+        known_ms = min(now_ms, fed.until_ms) - fed.win_window_ms
+        settled = sum(micros for at_ms, micros in offered if at_ms <= known_ms)
+        return msgspec.structs.replace(
+            self.side,
+            offered_micros=self.side.offered_micros + settled,
+            offered_lately=tuple(one for one in offered if one[0] > known_ms),
         )
 
     def _hold_rate(self) -> float:

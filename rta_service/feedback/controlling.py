@@ -13,11 +13,11 @@ from typing import Final, Protocol
 from rta_service.domain.control import CostGoal, Reason
 from rta_service.domain.control_feed import FeedBatch, rows_of
 from rta_service.domain.errors import DegradedError
-from rta_service.feedback.control_unit import Live
+from rta_service.feedback.control_unit import Fed, Live
 from rta_service.nearline.control.feeding import Terms
 from rta_service.nearline.control.pooling import all_silent, parent_laws
 from rta_service.stores.control_feed import ControlFeed
-from rta_service.stores.control_store import ControlStore, Saved
+from rta_service.stores.control_store import LEASE_MS, ControlStore, Saved
 
 _BATCHES: Final = 1_000
 """Read of the feed at a time."""
@@ -47,6 +47,13 @@ class Place:
     """Its own among all controllers ever."""
     shard: int = 0
     shards: int = 1
+    life_ms: int = LEASE_MS
+    """How long after its death nobody controls."""
+
+    @property
+    def claim(self) -> tuple[int, str, int]:
+        """Give what the lease is asked for with."""
+        return self.shard, self.holder, self.life_ms
 
     def has(self, unit_id: str) -> bool:
         """Say whether a unit is of this shard."""
@@ -109,7 +116,7 @@ class Controller:
         self._store.give_back(self._place.shard, self._place.holder)
 
     def _turn(self) -> int:
-        fence = self._store.take(self._place.shard, self._place.holder)
+        fence = self._store.take(*self._place.claim)
         if not fence:
             self._tenure = None
             return 0
@@ -197,12 +204,12 @@ class Controller:
 
     def _step(self, tenure: _Tenure, due: Sequence[Live], now_ms: int) -> list[Saved]:
         usages = self._store.usage_totals([live.unit_id for live in due])
-        saved = []
+        saved, fed = [], Fed(tenure.read_at_ms, self._store.win_window_ms)
         for live in due:
             step, block = live.step(
                 now_ms, tenure.read, outage=tenure.silent, parents=tenure.parents
             )
-            saved.append(live.saved(step, block, usages[live.unit_id], tenure.read_at_ms))
+            saved.append(live.saved(step, block, usages[live.unit_id], fed))
         return saved
 
     def _tell_guards(self, due: Sequence[Live], saved: Sequence[Saved]) -> None:

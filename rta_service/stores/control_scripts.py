@@ -30,16 +30,16 @@ SAVE: Final = """
 if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then
   return 0
 end
-local at = 6
-for i = 1, tonumber(ARGV[5]) do
+local at = 7
+for i = 1, tonumber(ARGV[6]) do
   local known = redis.call('HGET', KEYS[4], ARGV[at])
   if known and tonumber(known) + 1 ~= tonumber(ARGV[at + 1]) then
     return -1
   end
   at = at + 11
 end
-at = 6
-for i = 1, tonumber(ARGV[5]) do
+at = 7
+for i = 1, tonumber(ARGV[6]) do
   local unit, journal, money = ARGV[at], KEYS[9 + 2 * i], KEYS[10 + 2 * i]
   redis.call('HSET', KEYS[4], unit, ARGV[at + 1])
   redis.call('RPUSH', journal, ARGV[at + 3])
@@ -55,7 +55,7 @@ for i = 1, tonumber(ARGV[5]) do
   redis.call('HSET', KEYS[5], unit, ARGV[at + 4])
   redis.call('HSET', KEYS[7], unit, ARGV[at + 5])
   if ARGV[at + 6] == '1' then
-    local kept_from, held = math.floor((tonumber(ARGV[at + 10]) - 35000) / 1000), 0
+    local kept_from, held = math.floor((tonumber(ARGV[at + 10]) - tonumber(ARGV[5])) / 1000), 0
     local found = redis.call('HGETALL', money)
     for j = 1, #found, 2 do
       local second = tonumber(string.match(found[j], '^g(%d+)$') or '')
@@ -82,7 +82,7 @@ return 1
 """
 """KEYS 1 fence, 2 cursors, 3 states, 4 versions, 5 orders, 6 orders' count, 7 views, 8 bases,
 9 middles, 10 nothing; then journal and money of each unit. ARGV token, shard, cursor, steps between
-two checkpoints, how many units; of each: unit, version, state, step, order, view, whether its money
+two checkpoints, how long wins are waited for, how many units; of each: unit, version, state, step, order, view, whether its money
 is kept, day, budget, spent, as of; how many units are gone, and which."""
 
 EXCHANGE: Final = """

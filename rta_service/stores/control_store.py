@@ -33,6 +33,8 @@ from rta_service.stores.keys import control_name
 from rta_service.stores.redis import AdminClient, AsyncClient, store_errors
 
 LEASE_MS: Final = 10_000
+WIN_WINDOW_MS: Final = 35_000
+"""A grant is used within 5 s, and a win is told within 30 s more."""
 CHECKPOINT_STEPS: Final = 6_000
 """About a day of steps: a rebuild goes back one to two days."""
 
@@ -69,9 +71,12 @@ class Saved(NamedTuple):
 class ControlStore:
     """The controller's side. Blocks; raises StoreUnavailable everywhere."""
 
-    def __init__(self, admin: AdminClient, namespace: str) -> None:
+    def __init__(
+        self, admin: AdminClient, namespace: str, win_window_ms: int = WIN_WINDOW_MS
+    ) -> None:
         self._admin: Any = admin  # its two kinds are annotated apart
         self._namespace = namespace
+        self.win_window_ms = win_window_ms
 
     def take(self, shard: int, holder: str, life_ms: int = LEASE_MS) -> int:
         """Control a shard for a while, if nobody else does: the fencing token, or 0."""
@@ -135,7 +140,7 @@ class ControlStore:
         """
         shared = ("cursor", "state", "version", "orders", "count", "views", "base", "middle", "_")
         keys = [self._name(f"fence:{shard}"), *map(self._name, shared)]
-        words: list[Any] = [fence, shard, cursor, CHECKPOINT_STEPS, len(saved)]
+        words: list[Any] = [fence, shard, cursor, CHECKPOINT_STEPS, self.win_window_ms, len(saved)]
         for one in saved:
             keys += [self._name(f"journal:{one.unit_id}"), self._name(f"money:{one.unit_id}")]
             money = (0, 0, 0, 0, 0) if one.money is None else (1, *one.money)
