@@ -13,6 +13,7 @@ from rta_service.domain.clock import Clock
 from rta_service.domain.control_order import Order
 from rta_service.domain.errors import StoreUnavailable
 from rta_service.domain.request import AdRequest
+from rta_service.feedback.control_status import ControlStatus
 from rta_service.online.explain import Means, explain
 from rta_service.platforms.registry import load_adapters
 from rta_service.releasing.background import Background, Pace
@@ -26,6 +27,7 @@ from rta_service.stores.idempotency import IdempotencyStore
 from rta_service.stores.token_file import TokenFile
 from rta_service.telemetry import SkewAlarm, exposition
 from rta_service.web.control import Desks, control_app
+from rta_service.web.control_routes import control_routes
 from rta_service.web.gate import Gate
 from rta_service.web.idempotency import Idempotency
 from rta_service.web.trial_routes import outcome_routes, trial_routes
@@ -70,8 +72,11 @@ def control_service(settings: Settings, parts: Deciding, trials: TrialOffice) ->
         lambda error: say("model_keys_refused", parts.clock, error=error),
     )
 
+    def control_store() -> ControlStore:
+        return ControlStore(shelves().client, settings.namespace)
+
     def read_orders() -> dict[str, Order]:
-        return ControlStore(shelves().client, settings.namespace).orders()
+        return control_store().orders()
 
     async def explain_request(request: AdRequest) -> dict[str, Any]:
         await parts.watcher.poll()
@@ -92,6 +97,8 @@ def control_service(settings: Settings, parts: Deciding, trials: TrialOffice) ->
     )
     gate = control_gate(settings, shelves, releases, parts.clock)
     more = [functools.partial(make, desk=trials) for make in (trial_routes, outcome_routes)]
+    status = ControlStatus(control_store, parts.clock)
+    more.append(functools.partial(control_routes, desk=status))
     return control_app(gate, desks, load_adapters(), more)
 
 

@@ -16,6 +16,41 @@ app.add_typer(control_app, name="control")
 
 
 @control_app.command()
+def status(
+    unit: Annotated[
+        str | None, typer.Argument(metavar="[STRATEGY@PLATFORM]", help="Show all of this unit.")
+    ] = None,
+    data: DataDir = None,
+    redis_url: RedisUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show each unit's target, cost so far and expected, multiplier, why it moved, and budget."""
+    from rta_service.cli.control_view import show_unit, show_units
+    from rta_service.domain.clock import SystemClock
+    from rta_service.feedback.control_status import ControlStatus
+    from rta_service.stores.control_store import ControlStore
+    from rta_service.stores.redis import admin_client
+
+    settings = existing(settings_of(data, redis_url))
+    with wiring.store_url(settings) as url, admin_client(url) as client:
+        store = ControlStore(client, settings.namespace)
+        desk = ControlStatus(lambda: store, SystemClock())
+        units = desk.units() if unit is None else [desk.unit(unit)]
+    if as_json:
+        print_json({"units": units} if unit is None else units[0])
+    elif unit is not None:
+        show_unit(units[0])
+    elif units:
+        show_units(units)
+    else:
+        stdout.print(
+            "no strategy is under cost control: give one a [strategy.control]",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+@control_app.command()
 def rebuild(
     units: Annotated[
         list[str] | None, typer.Argument(help="strategy@platform, ...; all units unless named.")
