@@ -17,7 +17,7 @@ _LEFT: Final = ("unit", "goal", "why")
 
 def show_units(units: Sequence[Figures]) -> None:
     """Print a line for each goal of each unit."""
-    table = Table(title="cost for each conversion, in currency units")
+    table = Table(title="cost for each conversion, in currency units", caption="* decides the bid")
     for column in (
         "unit", "goal", "target", "so far", "expected in the end", "multiplier", "budget", "why"
     ):  # fmt: skip
@@ -48,7 +48,7 @@ def show_unit(unit: Figures) -> None:
 
 def _line(unit: Figures, goal: Figures, *, is_first: bool) -> list[str]:
     name = plain(f"{unit['unit']}\n{_mode(unit)}") if is_first else ""
-    budget = _budget(unit["budget"]) if is_first else ""
+    budget = _budget(unit) if is_first else ""
     if not goal:
         return [name, "", "", "", "", "", budget, "nothing is known yet"]
     multiplier = f"{goal['multiplier']:.2f}"
@@ -58,7 +58,7 @@ def _line(unit: Figures, goal: Figures, *, is_first: bool) -> list[str]:
         name,
         goal["goal"],
         _target(goal),
-        f"{_money(goal['arrived_cost_micros'])}\n{goal['arrived']:,.0f} came",
+        _so_far(goal),
         _expected(goal),
         multiplier,
         budget,
@@ -78,13 +78,22 @@ def _target(goal: Figures) -> str:
     return _money(goal["target_micros"])
 
 
+def _so_far(goal: Figures) -> str:
+    if goal["roas"] is None:
+        return f"{_money(goal['arrived_cost_micros'])}\n{goal['arrived']:,.0f} came"
+    cost = goal["cost_micros"] / 1e6
+    return f"roas {goal['arrived'] / cost:.2f}" if cost > 0.0 else "none"
+
+
 def _expected(goal: Figures) -> str:
     if goal["expected_cost_micros"] is None:
         return "unknown"
     low, high = goal["expected_cost_low_micros"], goal["expected_cost_high_micros"]
-    between = f"{_money(low)} to {'any' if high is None else _money(high)}"
+    words = f"{_money(goal['expected_cost_micros'])}\n"
+    words += f"{_money(low)} to {'any' if high is None else _money(high)}"
+    if goal["roas"] is not None:
+        words = f"roas {1e6 / goal['expected_cost_micros']:.2f}"
     ratio = goal["cost_over_target"]
-    words = f"{_money(goal['expected_cost_micros'])}\n{between}"
     if ratio is None:
         return words
     error = abs(ratio - 1.0)
@@ -92,12 +101,16 @@ def _expected(goal: Figures) -> str:
     return f"{words}\n[{colour}]{ratio:.0%} of target[/]"
 
 
-def _budget(budget: Figures | None) -> str:
+def _budget(unit: Figures) -> str:
+    budget = unit["budget"]
     if budget is None:
         return "none"
     words = f"{_money(budget['spent_micros'])} of {_money(budget['daily_micros'])}"
-    pace = budget["spent_over_planned"]
-    return words if pace is None else f"{words}\n{pace:.0%} of plan"
+    if (pace := budget["spent_over_planned"]) is not None:
+        words += f"\n{pace:.0%} of plan"
+    if (multiplier := budget["multiplier"]) is not None:
+        words += f"\nx {multiplier:.2f}"
+    return words + (" *" if unit["decides"] == "budget" else "")
 
 
 def _warnings(unit: Figures) -> list[str]:

@@ -33,6 +33,7 @@ from rta_service.stores.idempotency import IdempotencyStore
 from rta_service.stores.redis import admin_client
 from rta_service.stores.token_file import TokenFile, add_token
 from rta_service.web.control import Desks, control_app
+from rta_service.web.control_routes import control_routes
 from rta_service.web.gate import Gate
 from rta_service.web.idempotency import Idempotency
 from rta_service.web.trial_routes import outcome_routes, trial_routes
@@ -204,6 +205,16 @@ class FakeTrials:
         return {"on": on}
 
 
+class FakeStatus:
+    """Cost control of one unit."""
+
+    def units(self) -> list[dict[str, Any]]:
+        return [self.unit("spring@json")]
+
+    def unit(self, unit_id: str) -> dict[str, Any]:
+        return {"unit": unit_id}
+
+
 async def _explain(request: AdRequest) -> dict[str, Any]:
     if request.request_id == "no-store":
         raise StoreUnavailable("the store is away")
@@ -253,6 +264,7 @@ def lasting_port(
     limits = UploadLimits(idle_s=0.3, total_s=5.0)
     desks = Desks(desk, desk, uploads, limits, _explain, lambda: b"rta_up 1\n")
     more = [functools.partial(make, desk=FakeTrials()) for make in (trial_routes, outcome_routes)]
+    more.append(functools.partial(control_routes, desk=FakeStatus()))
     app = control_app(gate, desks, adapters, more)
     made = Port(desk, uploads, IdempotencyStore(client, "none"), gate, app)
     yield made

@@ -36,6 +36,8 @@ ROLES = {
     ("GET", "/v1/autopilot"): VIEWER,
     ("PUT", "/v1/autopilot"): ADMIN,
     ("POST", "/v1/outcomes"): OPERATOR,
+    ("GET", "/v1/control"): VIEWER,
+    ("GET", "/v1/control/{unit_id}"): VIEWER,
 }
 """The smallest role for each route; None is open. A new route fails until it stands here."""
 
@@ -65,7 +67,7 @@ def _paths(app: Any) -> dict[str, set[str]]:
 
 
 def _filled(path: str) -> str:
-    return path.format(name="trade", version="v1", pending_id="w1")
+    return path.format(name="trade", version="v1", pending_id="w1", unit_id="spring@json")
 
 
 def test_the_table_names_every_route_of_the_app_and_no_other(app: Any) -> None:
