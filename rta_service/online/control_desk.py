@@ -8,17 +8,22 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from rta_service.device_key import KeyRing
 from rta_service.domain.clock import Clock
-from rta_service.domain.control_order import Grant, Order, Usage, cell_of
+from rta_service.domain.control_order import Grant, Order, Usage
 from rta_service.domain.decision import Prediction
 from rta_service.domain.request import AdRequest
+from rta_service.domain.user import ValueTier
 from rta_service.online.live_release import BoundStrategy
 from rta_service.online.person import Person
 from rta_service.online.score import Scores
 from rta_service.online.steering import Account, Case, Offer, Steering
 from rta_service.online.steering_layout import lay_out
 
+_DRAWS: Final = float(1 << 48)
+_TIERS: Final = len(ValueTier)
 _IDLE_S: Final = 600.0
 """After this long without a question no money is wanted for a unit."""
 
@@ -63,7 +68,7 @@ class ControlDesk:
         self._asked_s: dict[str, float] = {}
         self._reported_s = clock.monotonic_s()
         # half the time of making a keyed hash anew for each request
-        self._draws = blake2b(digest_size=8, key=keys.experiment_key, person=b"rta-explore")
+        self._draws = blake2b(digest_size=6, key=keys.experiment_key, person=b"rta-explore")
 
     @property
     def now_ms(self) -> int:
@@ -82,11 +87,10 @@ class ControlDesk:
         hasher = self._draws.copy()
         name = request.request_id or f"{person.key} at {self._clock.now_ms()}"
         hasher.update(f"{request.platform.name}:{name}".encode())
-        draw = int.from_bytes(hasher.digest(), "little")
-        cell = cell_of(person.stage, person.tier)
-        return Sitting(
-            self, request, Case(cell, draw, counts and self._counts and not request.is_test)
-        )
+        draw = int.from_bytes(hasher.digest(), "little") / _DRAWS
+        cell = person.stage * _TIERS + person.tier
+        counts = counts and self._counts and not request.is_test
+        return Sitting(self, Case(request, cell, draw, counts))
 
     def steering(self, bound: BoundStrategy) -> Steering:
         """Give the order of a bound strategy's unit, laid out."""
@@ -159,13 +163,12 @@ class ControlDesk:
         return account.purse.wants(*now, round(click * order.hold_rate))
 
 
-class Sitting(NamedTuple):
+class Sitting(msgspec.Struct, frozen=True, gc=False):
     """One request before the desk."""
 
     desk: ControlDesk
-    request: AdRequest
     case: Case
 
     def price(self, bound: BoundStrategy, scores: Scores, pcvr: Prediction) -> Offer:
         """Price a wanted device for a strategy under control, or say why there is no bid."""
-        return self.desk.steering(bound).price(bound, self.request, scores, pcvr, self.case)
+        return self.desk.steering(bound).price(bound, scores, pcvr, self.case)

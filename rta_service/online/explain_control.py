@@ -55,7 +55,7 @@ def describe_control(sitting: Sitting, priced: Priced) -> Json:
         "flags": [_flag(flag) for flag in block.flags],
         "click_worth_micros": _number(steering.click_worth(pcvr)),
         "hold_rate": steering.hold_rate,
-        "ignored": ignored(bound, sitting.request.platform, steering),
+        "ignored": ignored(bound, sitting.case.request.platform, steering),
     }
     if bound.strategy.answer is BidKind.WEIGHT or steering.shape is not None:
         shown["worth"] = _number(steering.event_worth(bound, scores))

@@ -9,28 +9,32 @@ A value is P(trade | click) times what the strategy says a trade is worth, so th
 trades too. `domain.control_pricing.bid_plainly` is the plain form of P.
 """
 
-import math
 from dataclasses import dataclass, field
-from math import ceil, inf, nan
+from math import ceil, exp, floor, inf, log, nan
 from statistics import NormalDist
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from rta_service.domain.control import Block
-from rta_service.domain.control_order import WORTH_BINS, Shape, Usage, worth_bin
+from rta_service.domain.control_order import WORTH_BINS, Shape, Usage, bin_floor
 from rta_service.domain.decision import Bid, Prediction, Steered
 from rta_service.domain.platform import BidKind
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.request import AdRequest
 from rta_service.domain.strategy import Strategy
-from rta_service.experiments import BUCKETS, bucket
 from rta_service.online.live_release import BoundStrategy
 from rta_service.online.purse import Purse
 from rta_service.online.score import Scores
 
 EXPLORED_SIGMA: Final = 0.15
 """Of ln(factor), where chance moves a bid."""
-DRAWS_MASK: Final = (1 << 64) - 1
-"""Draws are of 64 bits."""
+_LAST_BIN: Final = WORTH_BINS - 1
+_BINS_PER_E: Final = 6.0
+_LOW: Final = 0.999 * bin_floor(1)
+"""Certainly in the lowest bin."""
+_LEAST_PLACE: Final = 1e-9
+"""Six standard deviations; the normal law has no 0th quantile."""
 _NORMAL: Final = NormalDist(0.0, EXPLORED_SIGMA)
 # an Enum member looked up by its class costs 0.1 microseconds on Python 3.11
 _WEIGHT: Final = BidKind.WEIGHT
@@ -42,13 +46,14 @@ Line = tuple[float, float, float]
 Offer = tuple[Bid | ReasonCode, Steered]
 
 
-class Case(NamedTuple):
-    """One person in one request, as control sees them."""
+class Case(msgspec.Struct, frozen=True, gc=False):
+    """One request with the person behind it, as control sees them."""
 
+    request: AdRequest
     cell: int
-    """`control_order.cell_of` their stage and tier."""
-    draw: int
-    """64 bits of the request's keyed hash."""
+    """`control_order.cell_of` the person's stage and tier."""
+    draw: float
+    """In [0, 1), by the request's keyed hash."""
     counts: bool = True
     """Whether what is answered is told and paid for: not for tests, explanations and ghosts."""
 
@@ -75,6 +80,7 @@ class Steering:
     neutral: float
     until_ms: int
     """When it must be laid out anew, because something in it depends on the time."""
+    weighs: bool = False
     shape: Shape | None = None
     hold_rate: float = 0.0
     stale: bool = False
@@ -84,39 +90,37 @@ class Steering:
     closed: ReasonCode | None = None
     boost: tuple[float, float] | None = None
     """Of weights: theta, and predicted deep over shallow conversions."""
-    salt: int = 0
-    below: int = 0
-    """Of 2^64: draws below are moved by chance."""
+    share: float = 0.0
+    """Of bids that chance moves."""
+    spread: float = 1.0
+    """Makes the draw of this unit out of the request's."""
     plain: Steered = field(default_factory=lambda: Steered(0))
 
-    def price(
-        self,
-        bound: BoundStrategy,
-        request: AdRequest,
-        scores: Scores,
-        pcvr: Prediction,
-        case: Case,
-    ) -> Offer:
+    def price(self, bound: BoundStrategy, scores: Scores, pcvr: Prediction, case: Case) -> Offer:
         """Price a wanted device, or say why there is no bid."""
         if self.closed is not None:
             return self.closed, self.plain
-        steered = self.plain
-        # an odd factor and a mask: each unit draws for itself, at a sixth of `bucket`'s cost
-        if ((case.draw ^ self.salt) * 0x9E3779B97F4A7C15) & DRAWS_MASK < self.below:
-            steered = self._moved(case.draw)
-        if bound.strategy.answer is _WEIGHT:
-            offered = self._weigh(bound, scores, case, steered)
-        else:
-            if self.shape is not None and self._leaves_out(bound, scores, case):
-                return ReasonCode.NOT_WORTH_IT, self.plain
-            worth, is_bad = self._bid_for_click(pcvr, steered.factor, case)
-            amount = _in_kind(bound, request, scores, worth)
-            offered = self._offer(bound, request, amount, case), steered
-            if is_bad and case.counts:
-                self.account.usage.bad += 1
-        if case.counts and not isinstance(offered[0], ReasonCode):
-            self._count(offered[1])
-        return offered
+        place = case.draw * self.spread % 1.0
+        steered = self.plain if place >= self.share else self._moved(place / self.share)
+        if self.weighs:
+            return self._weigh(bound, scores, case, steered)
+        if self.shape is not None and self._leaves_out(self.event_worth(bound, scores), case):
+            return ReasonCode.NOT_WORTH_IT, self.plain
+        worth = self.click_worth(pcvr)
+        is_bad = worth != worth  # noqa: PLR0124 - the quickest way to ask for not-a-number
+        worth = (self.neutral if is_bad else worth) * steered.factor
+        is_capped = worth > self.cap
+        if is_capped:
+            worth = self.cap
+        offered = self._offer(bound, scores, worth, case)
+        if case.counts:
+            usage = self.account.usage
+            usage.bad += is_bad
+            usage.capped += is_capped
+            if not isinstance(offered, ReasonCode):
+                usage.price_micros += int(offered.value)
+                self._count(usage, steered)
+        return offered, steered
 
     def click_worth(self, pcvr: Prediction) -> float:
         """Give a click's worth in micros before the cap; not-a-number for predictions that are none."""
@@ -136,6 +140,8 @@ class Steering:
             if both is not None:
                 theta, rate = self.boost
                 return (1.0 - theta) * both[0] + theta * both[1] / rate
+        if bound.value_kind == "head":  # as `worth` does, at a third of the time
+            return scores[bound.value_numerator]
         return bound.worth(scores).value_given_event
 
     def least_worth(self, cell: int) -> float:
@@ -143,40 +149,33 @@ class Steering:
         shape = self.shape
         if shape is None:
             return 0.0
-        return shape.least_by_cell.get(cell, shape.least_worth)
+        by_cell = shape.least_by_cell
+        return by_cell.get(cell, shape.least_worth) if by_cell else shape.least_worth
 
     def mean_worth(self, bound: BoundStrategy) -> float:
         """Give the worth whose weight is 1."""
         return bound.mean_value if self.shape is None else self.shape.mean_worth
 
-    def _bid_for_click(self, pcvr: Prediction, factor: float, case: Case) -> tuple[float, bool]:
-        worth = self.click_worth(pcvr)
-        is_bad = worth != worth  # noqa: PLR0124 - the quickest way to ask for not-a-number
-        worth = (self.neutral if is_bad else worth) * factor
-        if worth > self.cap:
-            worth = self.cap
-            if case.counts:
-                self.account.usage.capped += 1
-        return worth, is_bad
-
     def _offer(
-        self, bound: BoundStrategy, request: AdRequest, amount: float | None, case: Case
+        self, bound: BoundStrategy, scores: Scores, worth: float, case: Case
     ) -> Bid | ReasonCode:
-        if amount is None:
-            return ReasonCode.NO_PCTR
+        """Turn a click's worth into a price of the answer's kind."""
+        strategy, request = bound.strategy, case.request
+        answer = strategy.answer
+        amount = worth if answer is _CPC else _in_kind(bound, request, scores, worth)
         if not 0.0 < amount < inf:
-            return ReasonCode.NO_VALUE
-        strategy, (low, high) = bound.strategy, bound.bounds
-        price = _in_units(min(max(amount, low), high), bound.money_unit_micros)
-        if strategy.answer is _CPM:
-            floor = request.bid_floor_micros
-            if price < floor and request.currency in ("", strategy.currency):
+            lacks = answer is _CPM and request.pctr is None and not bound.pctr_head
+            return ReasonCode.NO_PCTR if lacks else ReasonCode.NO_VALUE
+        low, high = bound.bounds
+        amount = low if amount < low else min(amount, high)
+        unit = bound.money_unit_micros
+        price = round(amount) if unit == 1 else _in_units(amount, unit)
+        if answer is _CPM:
+            if price < request.bid_floor_micros and request.currency in ("", strategy.currency):
                 return ReasonCode.BELOW_FLOOR
             if self.hold_rate > 0.0 and case.counts and not self._hold(price):
                 return ReasonCode.NO_BUDGET
-        if case.counts:
-            self.account.usage.price_micros += price
-        return Bid(strategy.answer, price, strategy.currency)
+        return Bid(answer, price, strategy.currency)
 
     def _hold(self, price: int) -> bool:
         """Hold a cpm answer's money: what one exposure may cost, as often as answers cost at all."""
@@ -188,23 +187,24 @@ class Steering:
         account.usage.no_money += 1
         return False
 
-    def _leaves_out(self, bound: BoundStrategy, scores: Scores, case: Case) -> bool:
-        worth = self.event_worth(bound, scores)
-        return self._is_worth_less(worth, case)
+    def _leaves_out(self, worth: float, case: Case) -> bool:
+        """Say whether a wanted person's worth is too little; not-a-number is not.
 
-    def _is_worth_less(self, worth: float, case: Case) -> bool:
-        """Count a wanted person's worth, and say whether it is too little; not-a-number is not."""
-        is_less = worth < self.least_worth(case.cell)
+        What people are worth is counted where weights are shaped by it.
+        """
+        cell = case.cell
+        is_less = worth < self.least_worth(cell)
         if case.counts:
             usage = self.account.usage
-            place = case.cell * WORTH_BINS + worth_bin(worth)
-            usage.worths[place] = usage.worths.get(place, 0) + 1
             usage.not_worth += is_less
+            if self.weighs:
+                place = cell * WORTH_BINS + _bin(worth)
+                usage.worths[place] = usage.worths.get(place, 0) + 1
         return is_less
 
     def _weigh(self, bound: BoundStrategy, scores: Scores, case: Case, steered: Steered) -> Offer:
         worth = self.event_worth(bound, scores)
-        if self._is_worth_less(worth, case):
+        if self._leaves_out(worth, case):
             return ReasonCode.NOT_WORTH_IT, self.plain
         mean = self.mean_worth(bound)
         exact = worth / mean * steered.factor if mean > 0.0 else nan
@@ -212,46 +212,47 @@ class Steering:
             return ReasonCode.NO_VALUE, steered
         low, high = bound.bounds
         is_sound = exact < inf
-        weight = min(max(round(exact, 2) if is_sound else 1.0, low), high)
-        if case.counts and not is_sound:
-            self.account.usage.bad += 1
+        weight = int(exact * 100.0 + 0.5) / 100.0 if is_sound else 1.0
+        weight = low if weight < low else min(weight, high)
         if self.guaranteed:
             unsent, weight = weight, min(max(1.0, low), high)
             moved = steered.factor, steered.density
             steered = Steered(steered.version, *moved, control_group=True, unsent=unsent)
         if case.counts:
-            self.account.usage.weight_millis += round(weight * 1000.0)
+            usage = self.account.usage
+            usage.weight_millis += int(weight * 1000.0 + 0.5)
+            usage.bad += not is_sound
+            self._count(usage, steered)
         return Bid(_WEIGHT, weight), steered
 
-    def _count(self, steered: Steered) -> None:
-        usage = self.account.usage
+    def _count(self, usage: Usage, steered: Steered) -> None:
         usage.answered += 1
-        usage.stale += self.stale
-        usage.bad += self.broken
         if steered.factor != 1.0:
             usage.explored += 1
+        if self.stale or self.broken:
+            usage.stale += self.stale
+            usage.bad += self.broken
 
-    def _moved(self, draw: int) -> Steered:
-        """Draw a factor whose logarithm is normal, and say how likely it was."""
-        place = (bucket(draw, self.salt) + 0.5) / BUCKETS
-        log_factor = _NORMAL.inv_cdf(place)
-        density = self.below / (DRAWS_MASK + 1) * _NORMAL.pdf(log_factor)
-        return Steered(self.plain.version, math.exp(log_factor), density)
+    def _moved(self, place: float) -> Steered:
+        """Give a factor whose logarithm is normal, and say how likely it was."""
+        log_factor = _NORMAL.inv_cdf(min(max(place, _LEAST_PLACE), 1.0 - _LEAST_PLACE))
+        density = self.share * _NORMAL.pdf(log_factor)
+        return Steered(self.plain.version, exp(log_factor), density)
 
 
-def _in_kind(
-    bound: BoundStrategy, request: AdRequest, scores: Scores, worth: float
-) -> float | None:
-    """Put a click's worth into the answer's own unit; None where the pCTR for it lacks."""
-    answer = bound.strategy.answer
-    if answer is _CPC:
-        return worth
-    if answer is _CPM:
+def _bin(worth: float) -> int:
+    """Put a worth into its bin as `worth_bin` does, at half its cost."""
+    if not worth > _LOW:
+        return 0
+    return _LAST_BIN if worth >= 1.0 else floor(log(worth) * _BINS_PER_E) + _LAST_BIN
+
+
+def _in_kind(bound: BoundStrategy, request: AdRequest, scores: Scores, worth: float) -> float:
+    """Put a click's worth into the unit of a cpm or a cpa; not-a-number where what it needs lacks."""
+    if bound.strategy.answer is _CPM:
         pctr = request.pctr
         if pctr is None:
-            if not bound.pctr_head:
-                return None
-            pctr = scores[bound.pctr_head]
+            pctr = scores[bound.pctr_head] if bound.pctr_head else nan
         return 1000.0 * pctr * worth
     happens = bound.happens(scores)
     return worth / happens if happens > 0.0 else nan
@@ -259,4 +260,4 @@ def _in_kind(
 
 def _in_units(micros: float, unit: int) -> int:
     """Round to whole units of the platform's money, as its adapter does: half up, at least one."""
-    return round(micros) if unit == 1 else max(1, int(micros / unit + 0.5)) * unit
+    return max(1, int(micros / unit + 0.5)) * unit

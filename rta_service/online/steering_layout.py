@@ -13,7 +13,7 @@ from rta_service.domain.platform import BidKind
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.strategy import Strategy
 from rta_service.experiments import layer_salt
-from rta_service.online.steering import DRAWS_MASK, Account, Line, Steering
+from rta_service.online.steering import Account, Line, Steering
 
 _PERIOD_MS: Final = 15_000
 _NEVER_MS: Final = 1 << 62
@@ -46,6 +46,7 @@ def lay_out(strategy: Strategy, order: Order | None, account: Account, now_ms: i
         cap=inf if block.cap_micros is None else block.cap_micros,
         neutral=block.neutral_micros * block.throttle if isfinite(block.neutral_micros) else 0.0,
         until_ms=min([max(fresh_ms, now_ms), *bounds]),
+        weighs=strategy.answer is BidKind.WEIGHT,
         shape=None if order is None else order.shape,
         hold_rate=0.0 if order is None else order.hold_rate,
         stale=fresh_ms < now_ms,
@@ -53,8 +54,8 @@ def lay_out(strategy: Strategy, order: Order | None, account: Account, now_ms: i
         guaranteed=guaranteed,
         closed=_closed(strategy, order, block),
         boost=_boost(block),
-        salt=layer_salt(f"exploration of {unit_id}"),
-        below=int(settings.explore_share * (DRAWS_MASK + 1)),
+        share=settings.explore_share,
+        spread=_spread(unit_id),
         plain=Steered(block.version, 1.0, 1.0 - settings.explore_share),
     )
 
@@ -123,3 +124,11 @@ def _boost(block: Block) -> tuple[float, float] | None:
     if block.mode is not Mode.DEEP_BOOST or not is_sound:
         return None
     return (theta, rate) if 0.0 < theta <= 1.0 and 0.0 < rate < inf else None
+
+
+def _spread(unit_id: str) -> float:
+    """Give a unit's own odd factor of 20 bits: the fraction of its product with a draw is a draw.
+
+    Two units' draws are as good as independent, and each costs a multiplication.
+    """
+    return float(layer_salt(f"exploration of {unit_id}") >> 44 | 1 << 19 | 1)

@@ -25,6 +25,7 @@ from rta_service.domain.control_order import (
     Order,
     Shape,
     Usage,
+    bin_floor,
     cell_of,
     worth_bin,
 )
@@ -33,7 +34,7 @@ from rta_service.domain.decision import Bid, Prediction, Steered
 from rta_service.domain.platform import BidKind
 from rta_service.domain.reason import ReasonCode
 from rta_service.domain.strategy import OptimisedEvent
-from rta_service.online.steering import Account, Case, Steering
+from rta_service.online.steering import Account, Case, Steering, _bin
 from rta_service.online.steering_layout import lay_out, rescaled, starting_block
 
 NOW_MS = 1_717_286_400_000
@@ -212,8 +213,9 @@ def test_who_is_worth_too_little_is_left_out_and_counted(kit: Any, answer: BidKi
 
     assert isinstance(wanted, Bid)
     assert left_out is ReasonCode.NOT_WORTH_IT
-    place = worth_bin(0.01)
-    assert account.usage.worths == {mine * WORTH_BINS + place: 1, other * WORTH_BINS + place: 1}
+    places = [cell * WORTH_BINS + worth_bin(0.01) for cell in (mine, other)]
+    counted = dict.fromkeys(places, 1) if answer is BidKind.WEIGHT else {}
+    assert account.usage.worths == counted
     assert (account.usage.not_worth, account.usage.answered) == (1, 1)
 
 
@@ -284,7 +286,7 @@ def test_a_unit_that_must_not_bid_says_why(
 def test_chance_moves_its_share_by_a_known_law_and_the_same_request_always_alike(kit: Any) -> None:
     strategy = _strategy(kit, BidKind.CPC, kit.settings_of(explore_share=0.2))
     steering = _steering(kit, strategy, kit.an_order())
-    draws = np.random.default_rng(5).integers(0, 2**64, 20_000, dtype=np.uint64).tolist()
+    draws = np.random.default_rng(5).random(20_000).tolist()
 
     found = _drawn(kit, steering, draws)
     again = _drawn(kit, steering, draws[:200])
@@ -303,7 +305,7 @@ def test_chance_moves_its_share_by_a_known_law_and_the_same_request_always_alike
 
 def test_units_are_moved_apart_from_one_another(kit: Any) -> None:
     settled = kit.settings_of(explore_share=0.2)
-    draws = np.random.default_rng(6).integers(0, 2**64, 20_000, dtype=np.uint64).tolist()
+    draws = np.random.default_rng(6).random(20_000).tolist()
     moved = []
     for unit in ("a", "b"):
         strategy = _strategy(kit, BidKind.CPC, settled, strategy_id=unit)
@@ -404,11 +406,11 @@ def _steering(
     return lay_out(strategy, order, account or Account(Usage("s@json")), now_ms)
 
 
-def _drawn(kit: Any, steering: Steering, draws: list[int]) -> list[Steered]:
+def _drawn(kit: Any, steering: Steering, draws: list[float]) -> list[Steered]:
     strategy = steering.strategy
     bound = kit.a_live(strategy).by_id["json"][strategy.strategy_id]
     request = kit.a_request("m")
-    return [steering.price(bound, request, SCORES, PCVR, Case(0, draw))[1] for draw in draws]
+    return [steering.price(bound, SCORES, PCVR, Case(request, 0, draw))[1] for draw in draws]
 
 
 def _offer(
@@ -428,8 +430,13 @@ def _offer(
     bound = kit.a_live(strategy).by_id[platform]["s"]
     steering = _steering(kit, strategy, order, account, now_ms)
     request = kit.a_request("m", platform=platform, **asked)
-    return steering.price(bound, request, scores or SCORES, pcvr, Case(cell, 0, counts))
+    return steering.price(bound, scores or SCORES, pcvr, Case(request, cell, 0.5, counts))
 
 
 def _price(kit: Any, strategy: Any, order: Order | None, *args: Any, **named: Any) -> Any:
     return _offer(kit, strategy, order, *args, **named)[0]
+
+
+@given(st.floats(allow_nan=True) | st.integers(0, WORTH_BINS - 1).map(bin_floor))
+def test_a_worth_is_counted_in_the_bin_that_the_controller_means(worth: float) -> None:
+    assert _bin(worth) == worth_bin(worth)
