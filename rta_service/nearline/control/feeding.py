@@ -23,7 +23,7 @@ from rta_service.nearline.control.update import Tuning
 
 _MICROS_A_CENT: Final = 10_000
 _GOALS: Final = {RowKind.SHALLOW: CostGoal.SHALLOW, RowKind.DEEP: CostGoal.DEEP}
-_MEMORY: Final = 7.0
+_MEMORY: Final = 2.0
 """Half-life of what counts towards the cost, in horizons."""
 
 
@@ -108,6 +108,7 @@ class Kept:
         settings, terms = self.terms.settings, self.terms
         tuning = Tuning(
             horizon_s=settings.horizon_s,
+            horizon_starts_ms=settings.budget.day_starts_ms if settings.budget else 0,
             memory_s=_MEMORY * settings.horizon_s,
             dead_time_s=terms.dead_time_s,
         )

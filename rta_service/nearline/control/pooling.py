@@ -1,13 +1,11 @@
 """What the units of an advertiser tell together: how late conversions come, and whether all are silent."""
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import add
 from typing import Final
 
 from rta_service.domain.control import CostGoal
 from rta_service.nearline.control import guards
-from rta_service.nearline.control.delay import fit
+from rta_service.nearline.control.delay import fit, pooled
 from rta_service.nearline.control.posterior import Evidence
 from rta_service.nearline.control.sight import Sight
 from rta_service.nearline.control.unit import ControlUnit
@@ -23,7 +21,7 @@ def parent_laws(units: Sequence[ControlUnit]) -> dict[CostGoal, list[float]]:
     for goal in _GOALS:
         evidence = [unit.delay_evidence(goal) for unit in units]
         if len(evidence) > 1 and sum(one.arrived.sum() for one in evidence) >= _LEAST_CONVERSIONS:
-            laws[goal] = fit(reduce(add, evidence)).shares.tolist()
+            laws[goal] = fit(pooled(evidence)).shares.tolist()
     return laws
 
 
