@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +68,7 @@ _STORE_TIMEOUT_S: Final = 5.0
 """Beyond the 3 s that a server may take to make something durable."""
 _CONNECTIONS: Final = 14
 """Three groups that wait for events and acknowledge, two writers, the lease, the watch, the feed."""
-_NAMES_S: Final = 30.0
+_NAMES_S: Final = 1.0
 _LEAVES_STORE: Final = GroupRules(leaves_store=True)
 """For the ledger: what it holds, the store must not forget."""
 
@@ -176,12 +177,14 @@ class StrategyNames:
     shelves: Callable[[], Shelf]
     clock: Clock
     _names: dict[int, str] = field(default_factory=dict)
-    _asked_s: float = float("-inf")
+    _asked_s: dict[int, float] = field(default_factory=dict)
+    """By mark: the events of a strategy that was published a moment ago must find its name."""
 
     def __call__(self, mark: int) -> str:
         """Give the id, or the mark as text where no strategy of ours is known to have it."""
-        if mark not in self._names and self.clock.monotonic_s() - self._asked_s > _NAMES_S:
-            self._asked_s = self.clock.monotonic_s()
+        now_s = self.clock.monotonic_s()
+        if mark not in self._names and now_s - self._asked_s.get(mark, -inf) > _NAMES_S:
+            self._asked_s[mark] = now_s
             self._learn()
         return self._names.get(mark) or marked(mark)
 
