@@ -30,7 +30,8 @@ def _terms(strategy: Strategy) -> Terms | None:
         settings,
         strategy.answer,
         strategy.value_micros or 0,
-        float(strategy.accept_ttl_s),
+        # a cpm is a bid in one auction; other answers live as long as the platform keeps them
+        0.0 if strategy.answer is BidKind.CPM else float(strategy.accept_ttl_s),
         (strategy.min_bid, strategy.max_bid) if weighs else (0.2, 5.0),
         CostGoal.SHALLOW if weighs and registers else None,
     )
