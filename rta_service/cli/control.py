@@ -87,7 +87,13 @@ def rebuild(
         client.close()
     if as_json:
         shown = [
-            {"unit": r.unit_id, "version": r.version, "steps": r.steps, "same": r.is_same}
+            {
+                "unit": r.unit_id,
+                "version": r.version,
+                "steps": r.steps,
+                "same": r.is_same,
+                "ours": r.is_ours,
+            }
             for r in found
         ]
         print_json({"units": shown, "same": all(one.is_same for one in found)})
@@ -95,6 +101,7 @@ def rebuild(
         table = Table("unit", "version", "steps done again", "state")
         for one in found:
             said = "the same to the byte" if one.is_same else "[bold red]different[/]"
+            said += "" if one.is_ours else " (made by another version of the service)"
             table.add_row(one.unit_id, str(one.version), f"{one.steps:,}", said)
         stdout.print(table if found else "no unit was ever stepped", highlight=False)
     raise typer.Exit(0 if all(one.is_same for one in found) else 1)

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from rta_service.domain.control_feed import rows_of
-from rta_service.feedback.control_unit import kept_of
+from rta_service.feedback.control_unit import is_ours, kept_of
 from rta_service.feedback.feed_publishing import Told
 from rta_service.nearline.control.feeding import Kept, Replay, Step
 from rta_service.stores.control_store import ControlStore
@@ -23,6 +23,8 @@ class Rebuilt(NamedTuple):
     """Of the journal that were done again."""
     kept: bytes
     rebuilt: bytes | None
+    is_ours: bool
+    """Made by the code that runs here; what other code makes may differ."""
 
     @property
     def is_same(self) -> bool:
@@ -41,7 +43,8 @@ def rebuild(
     Controllers may go on meanwhile: what they do after the first look is not looked at. `progress`
     gets how many numbers of the feed were passed, and of how many.
     """
-    states = {unit: kept_of(state) for unit, state in store.states().items()}
+    found = store.states()
+    states = {unit: kept_of(state) for unit, state in found.items()}
     wanted = [unit for unit in states if not unit_ids or unit in unit_ids]
     known = {unit: Kept.from_bytes(unit, states[unit]) for unit in wanted}
     journals = {unit: _steps(store, unit, known[unit].version) for unit in wanted}
@@ -51,7 +54,14 @@ def rebuild(
     }
     _pass_feed(ledger, replays, max((kept.cursor for kept in known.values()), default=0), progress)
     return [
-        Rebuilt(unit, known[unit].version, len(journals[unit]), states[unit], _end(replays[unit]))
+        Rebuilt(
+            unit,
+            known[unit].version,
+            len(journals[unit]),
+            states[unit],
+            _end(replays[unit]),
+            is_ours(found[unit]),
+        )
         for unit in wanted
     ]
 

@@ -1,15 +1,19 @@
 """One unit in the hands of its controller: rows wait for its next step, whose marks are all saved."""
 
 from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import msgspec
+import numpy as np
 
 from rta_service.domain.control import Block, CostGoal, Reason
 from rta_service.domain.control_feed import FeedRow
 from rta_service.domain.control_order import Order, UnitView, Usage, cell_of
 from rta_service.domain.platform import BidKind
 from rta_service.domain.user import LifecycleStage, ValueTier
+from rta_service.nearline import control
 from rta_service.nearline.control import rta
 from rta_service.nearline.control.books import COST
 from rta_service.nearline.control.feeding import Kept, Step, Terms
@@ -54,6 +58,23 @@ class Fed(NamedTuple):
 class _Whole(msgspec.Struct, frozen=True):
     kept: bytes
     side: Side
+    engine: str = ""
+
+
+def _engine() -> str:
+    """Name the code that makes states: other code may make other ones of the same events."""
+    hashed = sha256(np.__version__.encode())
+    for file in sorted(Path(control.__file__).parent.glob("*.py")):
+        hashed.update(file.read_bytes())
+    return hashed.hexdigest()[:16]
+
+
+ENGINE: Final = _engine()
+
+
+def is_ours(state: bytes) -> bool:
+    """Say whether a saved state was made by the code that runs here."""
+    return msgspec.msgpack.decode(state, type=_Whole).engine == ENGINE
 
 
 def kept_of(state: bytes) -> bytes:
@@ -64,7 +85,7 @@ def kept_of(state: bytes) -> bytes:
 class Live:
     """A unit between its steps."""
 
-    def __init__(self, unit_id: str, terms: Terms) -> None:
+    def __init__(self, unit_id: str, terms: Terms, engine: str = ENGINE) -> None:
         self.unit_id = unit_id
         self.terms = terms
         self.kept: Kept | None = None
@@ -73,14 +94,18 @@ class Live:
         self.flags: tuple[Reason, ...] = ()
         self.is_wanted = True
         self._waiting: list[FeedRow] = []
+        self._engine = engine
+        self._is_ours = True
 
     @classmethod
-    def of_state(cls, unit_id: str, state: bytes, terms: Terms | None) -> Self:
+    def of_state(
+        cls, unit_id: str, state: bytes, terms: Terms | None, engine: str = ENGINE
+    ) -> Self:
         """Take up a unit as it was saved; without terms those that it had."""
         whole = msgspec.msgpack.decode(state, type=_Whole)
         kept = Kept.from_bytes(unit_id, whole.kept)
-        live = cls(unit_id, terms or kept.terms)
-        live.kept, live.side = kept, whole.side
+        live = cls(unit_id, terms or kept.terms, engine)
+        live.kept, live.side, live._is_ours = kept, whole.side, whole.engine == engine
         return live
 
     @property
@@ -133,7 +158,8 @@ class Live:
         self.side = self._sided(lately, usage, block)
         self.side = self._offered(block.made_at_ms, lately, fed)
         self.view = view(kept.unit, block, self.view, fed_until_ms=as_of_ms, usage=lately)
-        whole = msgspec.msgpack.encode(_Whole(kept.to_bytes(), self.side))
+        whole = msgspec.msgpack.encode(_Whole(kept.to_bytes(), self.side, self._engine))
+        is_base, self._is_ours = not self._is_ours, True
         order = Order(block, self.terms.settings, self.side.shaping.shape, self._hold_rate())
         return Saved(
             self.unit_id,
@@ -143,6 +169,7 @@ class Live:
             order,
             self.view,
             self._money(as_of_ms),
+            is_base,
         )
 
     def _begun(self) -> Kept:

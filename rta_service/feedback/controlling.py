@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from rta_service.domain.control import CostGoal, Reason
 from rta_service.domain.control_feed import FeedBatch, rows_of
 from rta_service.domain.errors import DegradedError
-from rta_service.feedback.control_unit import Fed, Live
+from rta_service.feedback.control_unit import ENGINE, Fed, Live
 from rta_service.nearline.control.feeding import Terms
 from rta_service.nearline.control.pooling import all_silent, parent_laws
 from rta_service.stores.control_feed import ControlFeed
@@ -49,6 +49,8 @@ class Place:
     shards: int = 1
     life_ms: int = LEASE_MS
     """How long after its death nobody controls."""
+    engine: str = ENGINE
+    """Names the code that makes states: after an upgrade journals begin anew."""
 
     @property
     def claim(self) -> tuple[int, str, int]:
@@ -142,7 +144,7 @@ class Controller:
         wanted = self._wanted()
         for unit_id, state in states.items():
             if self._place.has(unit_id):
-                live = Live.of_state(unit_id, state, wanted.get(unit_id))
+                live = Live.of_state(unit_id, state, wanted.get(unit_id), self._place.engine)
                 live.view = views.get(unit_id)
                 live.flags = orders[unit_id].block.flags if unit_id in orders else ()
                 live.is_wanted = unit_id in orders or unit_id in wanted
@@ -160,7 +162,7 @@ class Controller:
         for unit_id, terms in wanted.items():
             if not self._place.has(unit_id):
                 continue
-            live = tenure.units.setdefault(unit_id, Live(unit_id, terms))
+            live = tenure.units.setdefault(unit_id, Live(unit_id, terms, self._place.engine))
             live.terms, live.is_wanted = terms, True
         for unit_id, live in tenure.units.items():
             if live.is_wanted and unit_id not in wanted:

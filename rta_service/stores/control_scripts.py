@@ -36,14 +36,18 @@ for i = 1, tonumber(ARGV[6]) do
   if known and tonumber(known) + 1 ~= tonumber(ARGV[at + 1]) then
     return -1
   end
-  at = at + 11
+  at = at + 12
 end
 at = 7
 for i = 1, tonumber(ARGV[6]) do
   local unit, journal, money = ARGV[at], KEYS[9 + 2 * i], KEYS[10 + 2 * i]
   redis.call('HSET', KEYS[4], unit, ARGV[at + 1])
   redis.call('RPUSH', journal, ARGV[at + 3])
-  if tonumber(ARGV[at + 1]) % tonumber(ARGV[4]) == 0 then
+  if ARGV[at + 11] == '1' then
+    redis.call('DEL', journal)
+    redis.call('HSET', KEYS[8], unit, ARGV[at + 2])
+    redis.call('HDEL', KEYS[9], unit)
+  elseif tonumber(ARGV[at + 1]) % tonumber(ARGV[4]) == 0 then
     local middle = redis.call('HGET', KEYS[9], unit)
     if middle then
       redis.call('HSET', KEYS[8], unit, middle)
@@ -70,7 +74,7 @@ for i = 1, tonumber(ARGV[6]) do
   else
     redis.call('DEL', money)
   end
-  at = at + 11
+  at = at + 12
 end
 for i = 1, tonumber(ARGV[at]) do
   redis.call('HDEL', KEYS[5], ARGV[at + i])
@@ -82,8 +86,9 @@ return 1
 """
 """KEYS 1 fence, 2 cursors, 3 states, 4 versions, 5 orders, 6 orders' count, 7 views, 8 bases,
 9 middles, 10 nothing; then journal and money of each unit. ARGV token, shard, cursor, steps between
-two checkpoints, how long wins are waited for, how many units; of each: unit, version, state, step, order, view, whether its money
-is kept, day, budget, spent, as of; how many units are gone, and which."""
+two checkpoints, how long wins are waited for, how many units; of each: unit, version, state, step,
+order, view, whether its money is kept, day, budget, spent, as of, whether the journal begins anew;
+how many units are gone, and which."""
 
 EXCHANGE: Final = """
 local time = redis.call('TIME')

@@ -66,6 +66,8 @@ class Saved(NamedTuple):
     view: UnitView
     money: Money | None = None
     """None: no money is granted for it."""
+    is_base: bool = False
+    """Begins the journal anew: what was before can't be rebuilt any more."""
 
 
 class ControlStore:
@@ -144,7 +146,7 @@ class ControlStore:
         for one in saved:
             keys += [self._name(f"journal:{one.unit_id}"), self._name(f"money:{one.unit_id}")]
             money = (0, 0, 0, 0, 0) if one.money is None else (1, *one.money)
-            words += [*one[:4], _encode(one.order), _encode(one.view), *money]
+            words += [*one[:4], _encode(one.order), _encode(one.view), *money, int(one.is_base)]
         with store_errors("saving the state of control"):
             done = int(self._admin.eval(SAVE, len(keys), *keys, *words, len(gone), *gone))
         if done != 1:

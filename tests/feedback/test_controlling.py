@@ -79,7 +79,7 @@ class Kit:
         log: Any = None
         self.publisher = FeedPublisher(lambda: self.ledger, self.feed, log)
 
-    def controller(self, holder: str = "one", **place: int) -> Controller:
+    def controller(self, holder: str = "one", **place: Any) -> Controller:
         return Controller(
             Place(holder, **place), self.store, self.feed, lambda: self.wanted, self.seen
         )
@@ -309,3 +309,19 @@ async def test_an_exchange_that_failed_is_told_again_with_the_next_and_counts_on
     assert [grant.micros for grant in got.grants] == [100], "the same money again, not more"
     assert kit.store.money(UNIT)["held"] == 100
     await close(client)
+
+
+def test_other_code_begins_the_journal_anew_with_the_first_state_that_it_makes(kit: Kit) -> None:
+    run(kit, kit.controller(), 3)
+    (before,) = rebuild(kit.store, kit.ledger)
+    kit.store.give_back(0, "one")
+    other = kit.controller("two", engine="other code")
+
+    run(kit, other, 1)
+    (at_first,) = rebuild(kit.store, kit.ledger)
+    run(kit, other, 2)
+    (later,) = rebuild(kit.store, kit.ledger)
+
+    assert (before.steps, before.is_ours) == (3, True)
+    assert (at_first.steps, at_first.is_same, at_first.is_ours) == (0, True, False)
+    assert (later.steps, later.is_same, later.version) == (2, True, 6)

@@ -11,9 +11,14 @@ import pytest
 import redis
 
 from rta_service.domain.audit import AuditEntry
+from rta_service.domain.control import Aim, Block, Mode, Targets
+from rta_service.domain.control_feed import FeedBatch
+from rta_service.domain.control_order import ControlSettings, Order, UnitView, Usage
 from rta_service.domain.errors import SnapshotMissing, StoreUnavailable
 from rta_service.domain.release import Release
 from rta_service.snapshot_folder import read_arrays
+from rta_service.stores.control_feed import ControlFeed
+from rta_service.stores.control_store import ControlStore, Money, Saved, WorkerControl
 from rta_service.stores.profile_reader import RedisProfileReader, _Batch
 from rta_service.stores.redis import (
     HotProfile,
@@ -29,6 +34,7 @@ from rta_service.stores.snapshots import find_record, load_snapshot, sample_reco
 
 SnapshotMaker = Callable[..., Path]
 
+AIMED = ControlSettings(Aim(Mode.TCPA, Targets(deep_micros=1_000_000)))
 DEED = AuditEntry(1, "cli:ann", "publish", "a release")
 PROFILE = HotProfile(timeout_s=0.5, connect_timeout_s=0.5, max_connections=4)
 
@@ -125,3 +131,26 @@ async def test_reads_go_on_after_sentinel_made_another_server_the_primary(
     assert after == before
     admin.close()
     await close(client)
+
+
+async def test_cost_control_saves_and_exchanges_in_every_layout(url: str, namespace: str) -> None:
+    client, hot = admin_client(url), watch_client(url)
+    store, feed = ControlStore(client, namespace), ControlFeed(client, namespace)
+    order = Order(Block("s@json", 1, 1, 1_000, Mode.TCPA, ()), AIMED)
+    saved = Saved("s@json", 1, b"state", b"step", order, UnitView(1, 1, ()), Money(1, 900, 0, 1))
+
+    assert feed.publish([FeedBatch(7, 0, 1, b"\x80"), FeedBatch(8, 7, 2, b"\x80")]) == 2
+    store.save(0, store.take(0, "one"), [saved], 8)
+    feed.trim(feed.slowest())
+    got = await WorkerControl(hot, namespace, "w1").exchange(
+        [Usage("s@json", 3)], {"s@json": 100, "other@json": 5}
+    )
+
+    assert feed.ends() == (0, 8, 0)
+    assert store.states() == {"s@json": b"state"}
+    assert got.orders == store.orders() == {"s@json": order}
+    assert [(grant.unit_id, grant.micros) for grant in got.grants] == [("s@json", 100)]
+    assert store.usage_totals(["s@json"])["s@json"].answered == 3
+    store.give_back(0, "one")
+    client.close()
+    await close(hot)
