@@ -33,9 +33,10 @@ from rta_service.domain.control_pricing import bid_plainly, bids, prices
 from rta_service.domain.decision import Bid, Prediction, Steered
 from rta_service.domain.platform import BidKind
 from rta_service.domain.reason import ReasonCode
-from rta_service.domain.strategy import OptimisedEvent
+from rta_service.domain.strategy import Goal, OptimisedEvent
 from rta_service.online.steering import Account, Case, Steering, _bin
 from rta_service.online.steering_layout import lay_out, rescaled, starting_block
+from rta_service.scoring.model_set import ValueRule
 
 NOW_MS = 1_717_286_400_000
 SCORES = {"register": 0.05, "trade": 0.01}
@@ -229,6 +230,66 @@ def test_a_boost_mixes_both_goals_into_the_worth(kit: Any) -> None:
 
     # half of 0.05, and half of 0.01 / 0.1: 0.075
     assert _price(kit, strategy, order) == Bid(BidKind.WEIGHT, 1.5)
+
+
+def test_a_boost_of_registrations_that_the_platform_optimises_weighs_trades_by_their_rate(
+    kit: Any,
+) -> None:
+    aim = Aim(Mode.DEEP_BOOST, Targets(6_000_000, 30_000_000), CostGoal.SHALLOW)
+    settled = kit.settings_of(aim=aim)
+    strategy = _strategy(kit, BidKind.WEIGHT, settled, optimises=OptimisedEvent.REGISTER)
+    goals = (GoalBlock(CostGoal.SHALLOW, 6e6, 1.0, 0.0, 0.05),)
+    order = kit.an_order(
+        mode=Mode.DEEP_BOOST, goals=goals, theta=0.5, mean_deep_rate=0.1, shape=Shape(1.0)
+    )
+    ratio = kit.some_models(
+        rules={(Goal.TRADE, OptimisedEvent.REGISTER): ValueRule("ratio", "trade", "register")}
+    )
+
+    # half of 1, and half of 0.2 / 0.1
+    assert _price(kit, strategy, order, models=ratio) == Bid(BidKind.WEIGHT, 1.5)
+
+
+def test_where_no_model_weighs_both_goals_a_boost_weighs_the_strategys_own(kit: Any) -> None:
+    aim = Aim(Mode.DEEP_BOOST, Targets(6_000_000, 30_000_000), CostGoal.SHALLOW)
+    strategy = _strategy(
+        kit, BidKind.WEIGHT, kit.settings_of(aim=aim), optimises=OptimisedEvent.ACTIVATE
+    )
+    goals = (GoalBlock(CostGoal.SHALLOW, 6e6, 1.0, 0.0, 0.05),)
+    order = kit.an_order(mode=Mode.DEEP_BOOST, goals=goals, theta=0.5, mean_deep_rate=0.1)
+    half = kit.some_models(
+        rules={(Goal.REGISTER, OptimisedEvent.ACTIVATE): ValueRule("missing")},
+        trade_given_activate=kit.a_head(0.02),
+    )
+
+    assert _price(kit, strategy, order, models=half) == Bid(BidKind.WEIGHT, 1.0)
+
+
+def test_a_price_an_activation_follows_from_what_a_trade_is_after_it(kit: Any) -> None:
+    strategy = _strategy(kit, BidKind.CPA, kit.settings_of(), optimises=OptimisedEvent.ACTIVATE)
+    rules = {(Goal.TRADE, OptimisedEvent.ACTIVATE): ValueRule("head", "trade_given_activate")}
+    models = kit.some_models(rules=rules, trade_given_activate=kit.a_head(0.1))
+    scores = SCORES | {"trade_given_activate": 0.1}
+    nothing = SCORES | {"trade_given_activate": 0.0}
+
+    offered = _price(kit, strategy, kit.an_order(), models=models, scores=scores)
+    unknown = _price(kit, strategy, kit.an_order(), models=models, scores=nothing)
+
+    # one click in ten activates, so an activation is worth ten clicks
+    assert offered == Bid(BidKind.CPA, 3_000_000, "CNY")
+    assert unknown is ReasonCode.NO_VALUE
+
+
+def test_what_the_platform_optimises_itself_weighs_the_same_for_all(kit: Any) -> None:
+    strategy = _strategy(
+        kit,
+        BidKind.WEIGHT,
+        kit.settings_of(),
+        goal=Goal.REGISTER,
+        optimises=OptimisedEvent.REGISTER,
+    )
+
+    assert _price(kit, strategy, kit.an_order(shape=Shape(1.0))) == Bid(BidKind.WEIGHT, 1.0)
 
 
 def test_in_the_guarantee_period_a_weight_is_1_and_what_it_would_be_is_noted(kit: Any) -> None:
@@ -425,9 +486,10 @@ def _offer(
     counts: bool = True,
     scores: Any = None,
     pcvr: Prediction = PCVR,
+    models: Any = None,
     **asked: Any,
 ) -> Any:
-    bound = kit.a_live(strategy).by_id[platform]["s"]
+    bound = kit.a_live(strategy, models=models).by_id[platform]["s"]
     steering = _steering(kit, strategy, order, account, now_ms)
     request = kit.a_request("m", platform=platform, **asked)
     return steering.price(bound, scores or SCORES, pcvr, Case(request, cell, 0.5, counts))

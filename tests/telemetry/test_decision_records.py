@@ -17,6 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rta_service.device_key import KeyRing
+from rta_service.domain.control import Aim, CostGoal, Mode, Targets
+from rta_service.domain.control_order import ControlSettings
 from rta_service.domain.decision import Arm, Bid, Prediction
 from rta_service.domain.decision_record import DecisionRecord
 from rta_service.domain.device import DeviceId, IdForm, IdKind
@@ -30,6 +32,7 @@ from rta_service.domain.tag import TagCodec
 from rta_service.domain.thresholds import DAY_S, Thresholds
 from rta_service.domain.user import LifecycleStage, RFMSegment, Role, ValueTier
 from rta_service.experiments import in_holdout
+from rta_service.online.control_desk import ControlDesk
 from rta_service.online.live_release import LiveRelease, assemble, mean_name
 from rta_service.online.pipeline import BatchOutcome, Pipeline
 from rta_service.platforms.registry import load_adapters
@@ -197,7 +200,8 @@ class Worker:
         return self.sink
 
     async def decide(self, live: LiveRelease, *requests: AdRequest) -> BatchOutcome:
-        pipeline = Pipeline(self.reader, KEYS, self.clock, TagCodec(b"an event key"))
+        desk = ControlDesk(KEYS, self.clock)
+        pipeline = Pipeline(self.reader, KEYS, self.clock, TagCodec(b"an event key"), desk)
         pipeline.live = live
         outcome = await pipeline.decide(list(requests), 2.0 * NOW_S)
         self.recorder.take(requests, outcome)
@@ -253,6 +257,25 @@ async def test_a_record_says_what_was_answered_and_by_what(a_worker: Any) -> Non
     assert record.tag == answer.tag != ""
     assert record.ghost is None
     assert worker.counting.fates == {"kept": 1}
+
+
+async def test_what_cost_control_did_is_recorded_with_its_chance(a_worker: Any) -> None:
+    worker = a_worker()
+    aim = Aim(Mode.TCPA, Targets(deep_micros=30_000_000), CostGoal.DEEP)
+    control = ControlSettings(aim, explore_share=0.5, guarantee_until_ms=1000 * NOW_S + 1)
+    people = range(1, 60)
+
+    await worker.decide_people(
+        a_live(a_strategy(record_rate=1.0, control=control, holdout_share=0.0)), people
+    )
+
+    found = [record.steered for record in worker.records()]
+    moved = [one for one in found if one.factor != 1.0]
+    assert 10 < len(moved) < 50
+    assert {one.density for one in found if one.factor == 1.0} == {0.5}
+    assert all(one.control_group and one.version == 0 for one in found)
+    assert all(one.unsent == pytest.approx(2.0 * one.factor, abs=0.006) for one in found)
+    assert all(record.bid == Bid(BidKind.WEIGHT, 1.0) for record in worker.records())
 
 
 async def test_where_nothing_is_asked_for_nothing_happens(a_worker: Any) -> None:
