@@ -19,6 +19,8 @@ from rta_service.domain.control import Budget
 
 Floats = NDArray[np.float64]
 
+PLANNED_DEAD_TIMES: Final = 2.0
+"""How far a plan reaches at least, in times that answers are kept."""
 _SLOTS: Final = 96
 _FLOOR: Final = 0.05
 _STEEPEST_CUT: Final = log(0.75)
@@ -46,16 +48,24 @@ def slot_s(budget: Budget) -> float:
     return budget.day_ms / 1000.0 / _SLOTS
 
 
-def plan_rate(budget: Budget, now_ms: int, remaining_micros: float) -> float:
-    """Give the spending in micros a second that uses up what remains as traffic comes."""
+def plan_rate(budget: Budget, now_ms: int, remaining_micros: float, ahead_s: float = 0.0) -> float:
+    """Give the spending in micros a second that uses up what remains as traffic comes.
+
+    A plan reaches `ahead_s` at least, over midnight with the next day's money: where answers are
+    kept for so long, nothing shorter can be planned, and what is overspent is saved after.
+    """
     curve = np.asarray(budget.curve, np.float64)
     slot_ms = budget.day_ms / len(curve)
     into = ((now_ms - budget.day_starts_ms) % budget.day_ms) / slot_ms
     index = min(int(into), len(curve) - 1)
     rest = curve[index] * (1.0 - (into - index)) + curve[index + 1 :].sum()
+    left_ms = budget.day_ms - into * slot_ms
+    days = max(ahead_s * 1000.0 - left_ms, 0.0) / budget.day_ms
+    money = remaining_micros + days * budget.daily_micros
+    rest += days * curve.sum()
     if rest <= 0.0:
         return 0.0
-    return float(max(remaining_micros, 0.0) * curve[index] / rest / slot_ms * 1000.0)
+    return float(max(money, 0.0) * curve[index] / rest / slot_ms * 1000.0)
 
 
 def step(level: float, pace: Pace, elapsed_s: float, slot_length_s: float, gain: float) -> float:

@@ -178,7 +178,8 @@ def _budget(look: Look, levels: Levels, elapsed_s: float) -> Levels:
 def _pace(look: Look, budget: Budget) -> pacing.Pace:
     books = look.sight.books
     remaining = budget.daily_micros - books.spent.get(books.day(), 0)
-    planned = pacing.plan_rate(budget, books.bought.clock_ms, remaining)
+    ahead_s = pacing.PLANNED_DEAD_TIMES * look.sight.tuning.dead_time_s
+    planned = pacing.plan_rate(budget, books.bought.clock_ms, remaining, ahead_s)
     return pacing.Pace(remaining, planned, look.sight.spending()[1])
 
 

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rta_service.domain.control import Block, CostGoal, Limits
+from rta_service.domain.control import Block, CostGoal, Limits, Reason
 from rta_service.domain.control_order import CELLS, WORTH_BINS, Shape, Usage, cell_of
 from rta_service.domain.errors import InvalidInput
 from rta_service.domain.user import LifecycleStage, ValueTier
@@ -265,8 +265,9 @@ def _kept_share(crowd: _Crowd, block: Block, way: Way) -> tuple[float, float]:
     """Give the share of people to keep, and the log multiplier from which on it is the least."""
     if not way.weighs:
         return 1.0, -inf
-    levels = (goal.log_multiplier for goal in block.goals if goal.goal is not way.held)
-    level = min(levels, default=0.0)
+    # a held goal that follows stands for the other goal of two, or for the budget
+    ours = [g for g in block.goals if g.goal is not way.held or g.reason is Reason.FOLLOWS_ACTIVE]
+    level = min((goal.log_multiplier for goal in ours), default=0.0)
     by_cost, reach = _for_cost(crowd, level)
     by_budget = 1.0 if block.log_budget is None else exp(min(block.log_budget, 0.0))
     return min(by_cost, by_budget) * block.throttle, reach

@@ -47,12 +47,13 @@ def _pace(unit: ControlUnit, block: Block) -> BudgetPace | None:
     spent = unit.books.spent.get(unit.books.day(), 0)
     sight = Sight(unit.books, unit.rules.tuning, unit.history)
     now_ms = block.made_at_ms
+    ahead_s = pacing.PLANNED_DEAD_TIMES * unit.rules.tuning.dead_time_s
     return BudgetPace(
         daily_micros=budget.daily_micros,
         spent_micros=spent,
         planned_micros=round(budget.daily_micros * _day_gone(budget, now_ms)),
         spent_rate=float(sight.spending()[1]),
-        planned_rate=pacing.plan_rate(budget, now_ms, budget.daily_micros - spent),
+        planned_rate=pacing.plan_rate(budget, now_ms, budget.daily_micros - spent, ahead_s),
     )
 
 

@@ -40,6 +40,15 @@ def test_a_plan_follows_the_traffic() -> None:
     assert slot_s(budget) == pytest.approx(3 / 96)
 
 
+def test_a_plan_that_reaches_over_midnight_saves_there_what_was_overspent() -> None:
+    budget = Budget(900, (1.0, 2.0, 0.0), day_ms=3_000)
+
+    assert plan_rate(budget, 0, 900.0, ahead_s=1.0) == pytest.approx(300.0)  # the day is longer
+    assert plan_rate(budget, 0, 900.0, ahead_s=6.0) == pytest.approx(300.0)  # two days alike
+    assert plan_rate(budget, 1_000, 0.0, ahead_s=5.0) == pytest.approx(900.0 / 5.0 * 2.0)
+    assert plan_rate(budget, 1_000, -900.0, ahead_s=5.0) == 0.0
+
+
 @given(st.floats(0.0, 1e9), st.floats(1.0, 1e9), st.floats(0.0, 900.0))
 def test_a_step_is_bounded_and_goes_the_right_way(
     spent: float, planned: float, elapsed_s: float

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 from numpy.typing import NDArray
 
-from rta_service.domain.control import Block, CostGoal, GoalBlock, Limits, Mode
+from rta_service.domain.control import Block, CostGoal, GoalBlock, Limits, Mode, Reason
 from rta_service.domain.control_order import (
     CELLS,
     WORTH_BINS,
@@ -196,9 +196,12 @@ def test_the_goal_that_the_platform_holds_moves_no_threshold(block: Callable[...
 
     ours, _ = settle(worths, block(goals=goals), Way())
     theirs, _ = settle(worths, block(goals=goals), Way(held=CostGoal.SHALLOW))
+    follows = msgspec.structs.replace(goals[0], reason=Reason.FOLLOWS_ACTIVE)
+    other, _ = settle(worths, block(goals=(follows,)), Way(held=CostGoal.SHALLOW))
 
     assert ours.keep < 0.8
     assert theirs.keep == 1.0
+    assert other.keep == pytest.approx(ours.keep)  # it stands for the goal that it follows
 
 
 def test_where_prices_are_answered_nobody_is_left_out(block: Callable[..., Block]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rta_service.domain.control import MICROS, Aim, CostGoal, Limits, Mode, Targets
+from rta_service.domain.control import MICROS, Aim, Budget, CostGoal, Limits, Mode, Targets
 from rta_service.domain.control_order import WORTH_BINS, Usage
 from rta_service.nearline.control.feed import Conversions, Wins
 from rta_service.nearline.control.rta import Shaping, Way, advance, rta_limits
@@ -31,10 +31,10 @@ KINDS = (CostGoal.SHALLOW, CostGoal.DEEP)
 class Weighing:
     """A worker and its controller in one: worth is deep over shallow, as the event is paid for."""
 
-    def __init__(self, brief: Brief, dead_time_s: float) -> None:
+    def __init__(self, brief: Brief, dead_time_s: float, budget: Budget | None = None) -> None:
         targets = Targets(round(brief.other_target * MICROS), round(brief.target * MICROS))
         tuning = Tuning(horizon_s=HORIZON_S, dead_time_s=dead_time_s)
-        rules = Rules(Aim(Mode.TCPA, targets), tuning=tuning, limits=rta_limits(Limits()))
+        rules = Rules(Aim(Mode.TCPA, targets), budget, tuning, rta_limits(Limits()))
         self.unit = ControlUnit("spring@tunnel", rules)
         self.way = Way(bounds=BOUNDS, half_life_s=max(6 * HOUR_S, brief.cache_s))
         self.shaping, self.usage = Shaping(), Usage("spring@tunnel")
@@ -140,6 +140,15 @@ def steer(world: World, *, heeds_cache: bool = True) -> tuple[Run, Path]:
     return run(world, controller), controller.path
 
 
+def pace(world: World, daily: float, *, heeds_cache: bool = True) -> tuple[Floats, float]:
+    """Give each day's cost over its budget, and the deep conversions."""
+    brief = brief_of(world)
+    dead_time_s = brief.cache_s if heeds_cache else 0.0
+    done = run(world, Weighing(brief, dead_time_s, Budget(round(daily * MICROS))))
+    days = done.by_slot(done.costs).reshape(DAYS, -1).sum(axis=1) / daily
+    return days, done.gain(CostGoal.DEEP)
+
+
 def over_target(done: Run) -> float:
     return done.cost / (done.world.campaign.target * done.gain(CostGoal.DEEP))
 
@@ -166,6 +175,18 @@ def test_a_loop_that_does_not_heed_the_cache_swings_and_loses_conversions(build:
     assert calm.swing(7, DAYS) < 0.2
     assert blind.swing(7, DAYS) > 3.0 * calm.swing(7, DAYS)
     assert done.gain(CostGoal.DEEP) >= blind_done.gain(CostGoal.DEEP)
+
+
+def test_a_day_s_money_is_paced_by_who_takes_part_while_answers_are_kept(build: Build) -> None:
+    world = build(0, DAY_S)
+    world = replace(world, campaign=msgspec.structs.replace(world.campaign, target=90.0))
+    daily = 0.6 * run(world, Neutral()).cost / DAYS
+
+    (calm, gain), (blind, blind_gain) = pace(world, daily), pace(world, daily, heeds_cache=False)
+
+    assert calm[7:].mean() == pytest.approx(1.0, abs=0.1)
+    assert calm[7:].std() < 0.6 * blind[7:].std()
+    assert gain > blind_gain
 
 
 @pytest.mark.slow
