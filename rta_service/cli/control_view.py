@@ -130,12 +130,19 @@ def _facts(unit: Figures) -> list[str]:
         facts.append(f"spends {_money(spent)} an hour, {_money(planned)} planned from now on")
     if (shape := unit["shape"]) is not None:
         facts.append(_shape(shape))
-    if (lately := unit["lately"]) is not None and lately["answered"]:
-        facts.append(
-            f"since the step before: {lately['answered']:,} yes, {lately['not_worth']:,} not worth "
-            f"it, {lately['no_money']:,} without money, {lately['capped']:,} capped"
-        )
+    if (lately := unit["lately"]) is not None and lately["wanted"]:
+        facts.append(_lately(lately))
     return facts
+
+
+def _lately(lately: Figures) -> str:
+    words = (
+        f"lately: took part for {lately['takes_part']:.0%} of {lately['wanted']:,} wanted people; "
+        f"{lately['not_worth']:,} were not worth it, for {lately['no_money']:,} there was no money, "
+        f"{lately['capped']:,} bids were capped"
+    )
+    mean = lately["mean_weight"]
+    return f"{words}; mean weight {mean:.2f}" if mean else words
 
 
 def _factors(goal: Figures) -> str:

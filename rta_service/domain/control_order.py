@@ -137,7 +137,7 @@ class UnitView(msgspec.Struct, frozen=True):
     fed_until_ms: int = 0
     """The newest event that was seen is of this moment."""
     usage: Usage | None = None
-    """What workers did of late."""
+    """What workers did of late: in ten minutes half of it is forgotten; `worths` of one step."""
 
 
 def unit_id(strategy_id: str, platform: str) -> str:

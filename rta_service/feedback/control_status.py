@@ -137,8 +137,11 @@ def _shape(shape: Shape) -> Json:
 
 
 def _usage(usage: Usage) -> Json:
-    """Say what workers did in the last step."""
+    """Say what workers did in the last ten minutes or so."""
+    wanted = usage.answered + usage.not_worth + usage.no_money
     return {
+        "wanted": wanted,
+        "takes_part": _over(usage.answered, wanted),
         "answered": usage.answered,
         "mean_weight": _over(usage.weight_millis / 1000.0, usage.answered),
         "not_worth": usage.not_worth,

@@ -97,7 +97,7 @@ def test_one_unit_is_shown_with_its_factors_and_moves(rta: Rta, data: Path) -> N
 
     assert "a predicted conversion is worth" in shown
     assert "takes part from a worth of 0.05 on" in shown
-    assert "1,000 yes, 30 not worth it" in shown
+    assert "took part for 97% of 1,030 wanted people" in shown
     assert "how it moved" in shown
     assert json.loads(rta("a@json", "--json").stdout)["unit"] == "a@json"
 

@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rta_service.domain.control import Block, CostGoal, Limits, Reason
-from rta_service.domain.control_order import CELLS, WORTH_BINS, Shape, Usage, cell_of
+from rta_service.domain.control_order import CELLS, WORTH_BINS, Shape, Usage
 from rta_service.domain.errors import InvalidInput
-from rta_service.domain.user import LifecycleStage, ValueTier
 
 Floats = NDArray[np.float64]
 
@@ -147,18 +146,6 @@ def rta_limits(limits: Limits, reach: float | None = None) -> Limits:
         highest=min(limits.highest, 0.0),
         budget_lowest=limits.lowest,
     )
-
-
-def cell_shares(shares: Mapping[str, float]) -> dict[int, float]:
-    """Number the cells of least shares by `stage.tier`. Raises InvalidInput for another word."""
-    cells = {
-        f"{stage.label}.{tier.label}": cell_of(stage, tier)
-        for stage in LifecycleStage
-        for tier in ValueTier
-    }
-    if unknown := sorted(shares.keys() - cells.keys()):
-        raise InvalidInput(f"{', '.join(unknown)}: no stage.tier, as growth.S")
-    return {cells[word]: share for word, share in shares.items()}
 
 
 def counted(worths: Mapping[int, float]) -> Floats:

@@ -14,6 +14,8 @@ from rta_service.nearline.control.sight import Sight
 from rta_service.nearline.control.unit import ControlUnit
 
 KEPT_MOVES: Final = 20
+_LATELY_MS: Final = 600_000.0
+"""Half-life of what workers did."""
 
 
 def view(
@@ -24,9 +26,9 @@ def view(
     fed_until_ms: int = 0,
     usage: Usage | None = None,
 ) -> UnitView:
-    """Show a unit as of its last step, whose block is given; `before` is the view of an earlier one.
+    """Show a unit as of its last step, whose block is given; `before` is the view of the one before.
 
-    `usage` is what workers did of late.
+    `usage` is what workers did since then.
     """
     return UnitView(
         version=block.version,
@@ -36,8 +38,20 @@ def view(
         pace=_pace(unit, block),
         moves=_moves(block, () if before is None else before.moves),
         fed_until_ms=max(fed_until_ms, before.fed_until_ms if before else 0),
-        usage=usage,
+        usage=_lately(usage, block, before),
     )
+
+
+def _lately(usage: Usage | None, block: Block, before: UnitView | None) -> Usage | None:
+    """Add what was done to what was done before, which is forgotten by halves."""
+    if usage is None or before is None or before.usage is None:
+        return usage
+    left = 0.5 ** (max(block.made_at_ms - before.at_ms, 0) / _LATELY_MS)
+    sums = {
+        name: getattr(usage, name) + round(left * getattr(before.usage, name))
+        for name in Usage.__struct_fields__[1:-1]
+    }
+    return Usage(usage.unit_id, worths=usage.worths, **sums)
 
 
 def _pace(unit: ControlUnit, block: Block) -> BudgetPace | None:

@@ -27,7 +27,6 @@ from rta_service.nearline.control.rta import (
     Spread,
     Way,
     advance,
-    cell_shares,
     level_weights,
     mean_weight,
     rta_limits,
@@ -339,12 +338,6 @@ def test_shares_of_more_than_all_are_refused() -> None:
         spread_budget({0: 0.7, 1: 0.6}, counts, 5.0)
     with pytest.raises(InvalidInput, match="at least 0"):
         spread_budget({0: -0.1}, counts, 5.0)
-
-
-def test_shares_are_named_by_stage_and_tier() -> None:
-    assert cell_shares({"growth.S": 0.3, "churned.D": 0.1}) == {GROWTH_S: 0.3, CHURNED_D: 0.1}
-    with pytest.raises(InvalidInput, match=r"growth\.Z"):
-        cell_shares({"growth.Z": 0.3})
 
 
 def test_bounds_without_one_give_the_nearest_mean() -> None:

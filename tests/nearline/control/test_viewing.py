@@ -65,3 +65,14 @@ def test_only_the_latest_moves_are_kept(unit: ControlUnit) -> None:
     assert len(seen.moves) == KEPT_MOVES
     assert seen.pace is None
     assert seen.moves[-1].log_after == pytest.approx((3 * KEPT_MOVES - 1) / 100.0)
+
+
+def test_what_workers_did_is_forgotten_by_halves(unit: ControlUnit) -> None:
+    done = Usage("spring@json", answered=100, not_worth=40, worths={3: 140})
+
+    first = view(unit, unit.step(1_000), usage=done)
+    later = view(unit, unit.step(601_000), first, usage=Usage("spring@json", answered=7))
+
+    assert first.usage == done
+    assert later.usage == Usage("spring@json", answered=57, not_worth=20)
+    assert view(unit, unit.step(602_000), later).usage is None
