@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
+from rich.live import Live
 from rich.progress import Progress
 
 from rta_service import wiring
@@ -25,11 +26,13 @@ from rta_service.domain.errors import InvalidInput
 if TYPE_CHECKING:
     from rta_service.demo.feedback import Sent
     from rta_service.demo.play import Played
+    from rta_service.demo.steering import Steered
     from rta_service.domain.attribution import Cell
     from rta_service.simulation.traffic import SimulatedRequest
 
 _STOP_ASKING_S: Final = 3.0
 """What is being asked for is a second's worth."""
+_STEERED_PER_S: Final = 400
 
 
 class _Size(NamedTuple):
@@ -37,6 +40,7 @@ class _Size(NamedTuple):
     seed: int
     requests: int
     rate_per_s: float
+    steer_s: int
 
 
 @app.command()
@@ -54,6 +58,9 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="Keep the world in this folder, for the other commands.")
     ] = None,
+    steer: Annotated[
+        int, typer.Option(min=0, max=600, help="Seconds to watch a strategy come to its target.")
+    ] = 60,
     traffic: Annotated[
         float, typer.Option(min=0, max=2000, help="Requests a second to go on with after the run.")
     ] = 0,
@@ -80,7 +87,7 @@ def demo(
             workers=workers,
             namespace="rta" if data else "demo",  # the other commands' default
         )
-        size = _Size(devices, seed, requests, rate)
+        size = _Size(devices, seed, requests, rate, steer)
         passed, platforms = _run(settings, size, stack, as_json=as_json, stays=not leave)
         if not leave:
             _serve_on(platforms, settings.port, traffic)
@@ -95,7 +102,7 @@ def _run(
     as_json: bool,
     stays: bool,
 ) -> tuple[bool, "list[SimulatedRequest]"]:
-    from rta_service.demo import feedback, judging, play, report, world
+    from rta_service.demo import feedback, judging, play, report, steering, world
     from rta_service.simulation.traffic import TrafficOptions, simulate_traffic
     from rta_service.telemetry import read_all
 
@@ -116,8 +123,13 @@ def _run(
     checks = judging.judge(played, oracle, made.release.release_id)
     checks += feedback.checks_of(sent, found)
     totals = read_all(settings.run_dir)
+    steered = _steer(asked, settings, size, quiet=as_json) if size.steer_s else None
+    if steered is not None:
+        checks.append(steering.check_of(steered))
     document = report.document_of(made, played, oracle, totals, checks)
     document["came_back"] = feedback.document_of(sent, found)
+    if steered is not None:
+        document["steered"] = steering.document_of(steered)
     token = wiring.secret(settings, "control_token").decode()
     # what nothing answers any more is not worth printing
     curls = report.curl_lines(settings, played, token) if stays or as_json else []
@@ -148,6 +160,40 @@ def _play_back(
     found = feedback.settled(sent, read_cells, told_ms)
     bars.update(step, advance=1)
     return sent, found
+
+
+def _steer(
+    asked: "list[SimulatedRequest]", settings: Settings, size: _Size, *, quiet: bool
+) -> "Steered":
+    """Publish one strategy more, bid with it, and show how its cost comes to its target."""
+    from rta_service.demo import steering
+    from rta_service.demo.steering_view import table_of
+    from rta_service.feedback.sending import Port
+    from rta_service.releasing.publishing import Change, publish
+    from rta_service.stores.control_store import ControlStore
+
+    token = wiring.secret(settings, "control_token").decode()
+    with wiring.open_shelf(settings) as shelf:
+        text = steering.strategies_text()
+        change = Change(strategies=text, note="a steered strategy", who="demo")
+        publish(shelf, change, now_ms())
+        store = ControlStore(shelf.client, shelf.namespace)
+        stage = steering.Stage(
+            [request for request in asked if request.platform == "json" and not request.is_ping],
+            settings.port,
+            Port(f"http://127.0.0.1:{settings.ingest_port}", token),
+            lambda: store.views().get(steering.UNIT),
+            _STEERED_PER_S,
+            size.seed,
+            steering.target_micros(),
+            SystemClock(),
+        )
+        if quiet:
+            return steering.steer(stage, size.steer_s, lambda _: None)
+        with Live(console=stdout, auto_refresh=False) as live:
+            return steering.steer(
+                stage, size.steer_s, lambda run: live.update(table_of(run), refresh=True)
+            )
 
 
 def _print(document: dict[str, Any], curls: list[str], *, as_json: bool) -> None:

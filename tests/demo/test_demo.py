@@ -39,7 +39,7 @@ def _free_port() -> str:
 
 def test_the_demo_decides_holds_its_checks_and_ends_with_0() -> None:
     command = [sys.executable, "-m", "rta_service", "demo", "--exit", "--json"]
-    command += ["--devices", "5000", "--requests", "2000", "--rate", "300"]
+    command += ["--devices", "5000", "--requests", "2000", "--rate", "300", "--steer", "0"]
     command += ["--port", _free_port(), "--control-port", _free_port()]
     command += ["--ingest-port", _free_port()]
 
@@ -63,7 +63,16 @@ def test_the_demo_decides_holds_its_checks_and_ends_with_0() -> None:
 def test_a_kept_world_is_there_for_the_other_commands(tmp_path: Path) -> None:
     ports = (_free_port(), _free_port(), _free_port())
     command = [sys.executable, "-m", "rta_service", "demo", "--traffic", "200"]
-    command += ["--devices", "3000", "--requests", "500", "--data", str(tmp_path / "world")]
+    command += [
+        "--devices",
+        "3000",
+        "--requests",
+        "500",
+        "--steer",
+        "0",
+        "--data",
+        str(tmp_path / "world"),
+    ]
     command += ["--port", ports[0], "--control-port", ports[1], "--ingest-port", ports[2]]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert run.stdout is not None
