@@ -238,12 +238,12 @@ class Live:
 
 
 def _since(usage: Usage, before: Usage | None) -> Usage:
-    """Give what was done since; all of it where the counters began anew."""
-    if before is None or usage.answered < before.answered:
+    """Give what was done since; sums of workers that are gone are missing from both."""
+    if before is None:
         return usage
     since = Usage(usage.unit_id)
     for name in Usage.__struct_fields__[1:-1]:
-        setattr(since, name, getattr(usage, name) - getattr(before, name))
+        setattr(since, name, max(getattr(usage, name) - getattr(before, name), 0))
     since.worths = {
         place: count - before.worths.get(place, 0)
         for place, count in usage.worths.items()

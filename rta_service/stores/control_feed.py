@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from rta_service.domain.attribution import HOUR_MS, Place, TouchKind
 from rta_service.domain.control_feed import FEED_KEPT_MS, FeedBatch, FeedRow, RowKind, body_of
 from rta_service.domain.control_order import unit_id
+from rta_service.stores.control_scripts import NOW_MS
 from rta_service.stores.keys import control_name
 from rta_service.stores.redis import AdminClient, store_errors
 
@@ -181,8 +182,7 @@ class ControlFeed:
     def now_ms(self) -> int:
         """Give the store's clock."""
         with store_errors("asking the store's clock"):
-            seconds, micros = self._client.execute_command("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
+            return int(self._client.eval(NOW_MS, 1, self._feed))
 
 
 def _number(entry: Any) -> int:

@@ -26,6 +26,12 @@ end
 return 0
 """
 
+NOW_MS: Final = """
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+"""The clock of the server that has a key."""
+
 SAVE: Final = """
 if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then
   return 0
@@ -100,26 +106,16 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now - 600000,
   redis.call('HDEL', KEYS[1], gone)
   redis.call('HDEL', KEYS[2], gone)
 end
-local grants = {}
+local grants, usages = {}, tonumber(ARGV[4])
+for i = 1, usages do
+  redis.call('HSET', KEYS[5 + i], worker, ARGV[4 + i])
+end
 if tonumber(redis.call('HGET', KEYS[1], worker) or '0') >= sequence then
   local told = redis.call('HGET', KEYS[2], worker)
   grants = told and cmsgpack.unpack(told) or {}
 else
   local live = redis.call('ZCOUNT', KEYS[3], now - 2000, '+inf')
-  local at, usages = 5, tonumber(ARGV[4])
-  for i = 1, usages do
-    local count, fields, sums = tonumber(ARGV[at]), {}, {}
-    for j = 1, count do
-      fields[j] = ARGV[at + 2 * j - 1]
-    end
-    local old = redis.call('HMGET', KEYS[5 + i], unpack(fields))
-    for j = 1, count do
-      sums[2 * j - 1] = fields[j]
-      sums[2 * j] = string.format('%.0f', tonumber(old[j] or '0') + tonumber(ARGV[at + 2 * j]))
-    end
-    redis.call('HSET', KEYS[5 + i], unpack(sums))
-    at = at + 1 + 2 * count
-  end
+  local at = 5 + usages
   for i = 1, tonumber(ARGV[at]) do
     local money = KEYS[5 + usages + i]
     local found = redis.call('HMGET', money, 'budget', 'spent', 'held')
@@ -147,5 +143,4 @@ return {string.format('%.0f', now), count, grants, orders}
 """
 """KEYS 1 sequences, 2 grants told last, 3 workers, 4 orders, 5 orders' count; then the usage of each
 unit, then the money of each wanted one. ARGV worker, sequence, count of the orders it has, how many
-usages; of each how many fields, and field and amount of each; how many wants; of each unit and
-micros."""
+usages; each; how many wants; of each unit and micros."""

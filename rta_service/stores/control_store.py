@@ -11,7 +11,7 @@
 {<ns>}:c1:base, :middle           hash: unit -> its state at checkpoints, from which a rebuild begins
 {<ns>}:c1:money:<unit>            hash: the day's `budget`, what was `spent` `as_of` a moment, what is
                                   `held` in all and by the second of the grant, as `g<second>`
-{<ns>}:c1:usage:<unit>            hash: what workers did, ever
+{<ns>}:c1:usage:<unit>            hash: worker -> what it did in its life
 {<ns>}:c1:workers                 sorted set: worker -> when it was seen
 {<ns>}:c1:sequence, :told         hash: worker -> its last exchange, and what that granted
 {<ns>}:c1:feed, :as_of            see `control_feed`
@@ -20,7 +20,8 @@ Money that is granted counts as spent until the feed is 35 s past the grant: by 
 was spent of it. So with the feed standing still no more is granted than there was.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set as AbstractSet
+from functools import reduce
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
@@ -28,7 +29,7 @@ import msgspec
 
 from rta_service.domain.control_order import Grant, Order, UnitView, Usage
 from rta_service.domain.errors import StaleWriter, StoreUnavailable
-from rta_service.stores.control_scripts import EXCHANGE, GIVE_BACK, SAVE, TAKE
+from rta_service.stores.control_scripts import EXCHANGE, GIVE_BACK, NOW_MS, SAVE, TAKE
 from rta_service.stores.keys import control_name
 from rta_service.stores.redis import AdminClient, AsyncClient, store_errors
 
@@ -39,6 +40,10 @@ CHECKPOINT_STEPS: Final = 6_000
 """About a day of steps: a rebuild goes back one to two days."""
 
 _COUNTED: Final = Usage.__struct_fields__[1:-1]
+USAGE_EVERY_MS: Final = 5_000
+"""A worker tells what it did for a unit no more often: sums with all their bins are long."""
+_FORGOTTEN_MS: Final = 600_000
+_usage_of: Final = msgspec.msgpack.Decoder(Usage).decode
 _encode: Final = msgspec.msgpack.Encoder().encode
 _order: Final = msgspec.msgpack.Decoder(Order).decode
 _view: Final = msgspec.msgpack.Decoder(UnitView).decode
@@ -123,8 +128,15 @@ class ControlStore:
         return {unit: _view(body) for unit, body in self._all("views").items()}
 
     def usage_totals(self, unit_ids: Sequence[str]) -> dict[str, Usage]:
-        """Give what workers did for units, ever: sums that only grow."""
-        return {unit_id: self._usage(unit_id) for unit_id in unit_ids}
+        """Give what the workers of the last minutes did for units in their lives.
+
+        Sums grow, but for the share of a worker that was not seen for ten minutes.
+        """
+        with store_errors("reading what workers did"):
+            workers = self._name("workers")
+            since_ms = int(self._admin.eval(NOW_MS, 1, workers)) - _FORGOTTEN_MS
+            alive = set(self._admin.zrangebyscore(workers, since_ms, "+inf"))
+        return {unit_id: self._usage(unit_id, alive) for unit_id in unit_ids}
 
     def money(self, unit_id: str) -> dict[str, int]:
         """Give a unit's money as it is kept: `budget`, `spent`, `held`, ...; empty without any."""
@@ -153,12 +165,14 @@ class ControlStore:
             why = "another controller took over" if done == 0 else "its state is another one's"
             raise StaleWriter(f"shard {shard} of cost control was not saved: {why}")
 
-    def _usage(self, unit_id: str) -> Usage:
+    def _usage(self, unit_id: str, alive: AbstractSet[bytes]) -> Usage:
+        name = self._name(f"usage:{unit_id}")
         with store_errors("reading what workers did"):
-            found = self._admin.hgetall(self._name(f"usage:{unit_id}"))
-        told = {name.decode(): int(count) for name, count in found.items()}
-        worths = {int(name[1:]): count for name, count in told.items() if name[1:].isdigit()}
-        return _usage(unit_id, {name: told.get(name, 0) for name in _COUNTED}, worths)
+            found = self._admin.hgetall(name)
+            if gone := found.keys() - alive:
+                self._admin.hdel(name, *gone)
+        told = (_usage_of(body) for worker, body in found.items() if worker in alive)
+        return reduce(added, told, Usage(unit_id))
 
     def _all(self, part: str) -> dict[str, bytes]:
         with store_errors(f"reading the {part} of control"):
@@ -186,38 +200,48 @@ class Exchanged(NamedTuple):
 
 class _Call(NamedTuple):
     sequence: int
-    usages: tuple[Usage, ...]
     wants: dict[str, int]
 
 
 class WorkerControl:
     """A worker's side: one round trip an exchange, and nothing counts twice.
 
-    What could not be told stays here and is told first next time; never give it again.
+    What was done is told as a sum over this worker's life, so what could not be told is in the next
+    sum; money that may have been granted is asked for again, as the same.
     """
 
-    def __init__(self, client: AsyncClient, namespace: str, worker_id: str) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        namespace: str,
+        worker_id: str,
+        usage_every_ms: int = USAGE_EVERY_MS,
+    ) -> None:
         self._client: Any = client  # its two kinds are annotated apart
         self._namespace = namespace
-        self._worker = f"{worker_id}:{token_hex(4)}"  # a new process counts from 1 again
+        self._worker = f"{worker_id}:{token_hex(4)}"  # a new process counts from 0 again
+        self._usage_every_ms = usage_every_ms
         self._sequence = 0
         self._count = b""
         self._unsure: _Call | None = None
-        self._waiting: dict[str, Usage] = {}
+        self._totals: dict[str, Usage] = {}
+        self._told_ms: dict[str, int] = {}
+        """When each unit's sum was told, by the store's clock."""
+        self._untold: set[str] = set()
+        self._now_ms = 0
 
     async def exchange(self, usages: Sequence[Usage], wants: Mapping[str, int]) -> Exchanged:
         """Tell what was done and ask for money, in micros by unit; not twice at a time.
 
-        Raises StoreUnavailable: what was told then may have counted or not, and is told again, as
-        the same, with the next call.
+        Raises StoreUnavailable: never give the same usages again.
         """
         for usage in usages:
-            self._wait(usage)
-        before = await self._repeat()
+            known = self._totals.get(usage.unit_id)
+            self._totals[usage.unit_id] = usage if known is None else added(known, usage)
+            self._untold.add(usage.unit_id)
+        before = await self._send(self._unsure) if self._unsure else None
         self._sequence += 1
-        told = tuple(self._waiting.values())
-        self._waiting = {}
-        self._unsure = _Call(self._sequence, told, dict(wants))
+        self._unsure = _Call(self._sequence, dict(wants))
         now = await self._send(self._unsure)
         self._unsure = None
         if before is None:
@@ -225,33 +249,27 @@ class WorkerControl:
         orders = before.orders if now.orders is None else now.orders
         return Exchanged(orders, [*before.grants, *now.grants], now.now_ms)
 
-    def _wait(self, usage: Usage) -> None:
-        known = self._waiting.get(usage.unit_id)
-        self._waiting[usage.unit_id] = usage if known is None else added(known, usage)
-
-    async def _repeat(self) -> Exchanged | None:
-        if self._unsure is None:
-            return None
-        found = await self._send(self._unsure)
-        self._unsure = None
-        return found
-
     async def _send(self, call: _Call) -> Exchanged:
-        name = self._name
+        name, due = self._name, self._due()
         keys = [name(part) for part in ("sequence", "told", "workers", "orders", "count")]
-        words: list[Any] = [self._worker, call.sequence, self._count]
-        counted = [(usage.unit_id, fields) for usage in call.usages if (fields := _fields(usage))]
-        keys += [name(f"usage:{unit}") for unit, _ in counted]
-        keys += [name(f"money:{unit}") for unit in call.wants]
-        words.append(len(counted))
-        for _, fields in counted:
-            words += [len(fields) // 2, *fields]
+        keys += [name(f"usage:{unit}") for unit in due] + [name(f"money:{u}") for u in call.wants]
+        usages = [_encode(self._totals[unit]) for unit in due]
+        words: list[Any] = [self._worker, call.sequence, self._count, len(due), *usages]
         words.append(len(call.wants))
         for unit, micros in call.wants.items():
             words += [unit, micros]
         with store_errors("exchanging with cost control"):
             reply = await self._client.eval(EXCHANGE, len(keys), *keys, *words)
-            return self._read(reply)
+            exchanged = self._read(reply)
+        self._now_ms = exchanged.now_ms
+        self._told_ms.update(dict.fromkeys(due, exchanged.now_ms))
+        self._untold.difference_update(due)
+        return exchanged
+
+    def _due(self) -> list[str]:
+        """Name the units that have something to tell, and have not told for a while."""
+        latest_ms = self._now_ms - self._usage_every_ms
+        return sorted(u for u in self._untold if self._told_ms.get(u, latest_ms) <= latest_ms)
 
     def _name(self, part: str) -> str:
         return control_name(self._namespace, part)
@@ -280,19 +298,7 @@ def added(one: Usage, other: Usage) -> Usage:
     worths = dict(one.worths)
     for place, count in other.worths.items():
         worths[place] = worths.get(place, 0) + count
-    sums = {name: getattr(one, name) + getattr(other, name) for name in _COUNTED}
-    return _usage(one.unit_id, sums, worths)
-
-
-def _usage(unit_id: str, counts: Mapping[str, int], worths: dict[int, int]) -> Usage:
-    usage = Usage(unit_id, worths=worths)
-    for name, count in counts.items():
-        setattr(usage, name, count)
+    usage = Usage(one.unit_id, worths=worths)
+    for name in _COUNTED:
+        setattr(usage, name, getattr(one, name) + getattr(other, name))
     return usage
-
-
-def _fields(usage: Usage) -> list[Any]:
-    """Give names and amounts of what is not 0."""
-    told = [(name, getattr(usage, name)) for name in _COUNTED]
-    told += [(f"w{place}", count) for place, count in usage.worths.items()]
-    return [word for pair in told if pair[1] for word in pair]

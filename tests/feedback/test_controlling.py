@@ -296,12 +296,12 @@ async def test_an_exchange_that_failed_is_told_again_with_the_next_and_counts_on
     kit: Kit,
 ) -> None:
     client = watch_client(kit.url)
-    worker = WorkerControl(client, kit.space, "w1")
+    worker = WorkerControl(client, kit.space, "w1", usage_every_ms=0)
     kit.wanted = {UNIT: terms(budget=1_000_000)}
     kit.controller().turn()
     await worker.exchange([Usage(UNIT, 1)], {UNIT: 100})
     lost = worker._sequence
-    worker._unsure = _Call(lost, (Usage(UNIT, 1),), {UNIT: 100})  # as if its answer had not come
+    worker._unsure = _Call(lost, {UNIT: 100})  # as if its answer had not come
 
     got = await worker.exchange([Usage(UNIT, 10)], {})
 

@@ -147,6 +147,7 @@ async def test_cost_control_saves_and_exchanges_in_every_layout(url: str, namesp
     )
 
     assert feed.ends() == (0, 8, 0)
+    assert 0 <= feed.now_ms() - got.now_ms < 5_000
     assert store.states() == {"s@json": b"state"}
     assert got.orders == store.orders() == {"s@json": order}
     assert [(grant.unit_id, grant.micros) for grant in got.grants] == [("s@json", 100)]
