@@ -18,9 +18,8 @@ from rta_service.nearline.control.update import Move
 
 KEPT_TARGETS: Final = 8
 _SLACK: Final = 0.5
-_SLACK_OF_TWO: Final = 1.5
-"""Two goals order the rows differently: the idle line still cuts many rows at a slack of 0.5, and
-7 % of the shallow conversions were lost by it."""
+_BOOST_ENDS: Final = 0.95
+"""Share of the highest theta from which the boost can do no more."""
 _IDLE_QUANTA: Final = 4.0
 _FIRST_PERIOD_MS: Final = 60_000
 
@@ -85,9 +84,10 @@ class Look:
         return np.array([self.sight.mean_prediction(goal) for goal in COLUMNS])
 
 
-def mode_in_force(look: Look, levels: Levels) -> Mode:
-    """Give the mode that makes bids now."""
-    return modes.phase(look.aim.mode, 0.0, guaranteed=levels.guaranteed)
+def mode_in_force(look: Look) -> Mode:
+    """Give the mode that makes bids: a guarantee bids as a boost, whose level also minds deep."""
+    dual = look.aim.mode is Mode.DUAL_GUARANTEE
+    return Mode.DEEP_BOOST if dual else look.aim.mode
 
 
 def advance(look: Look, before: Levels, *, outage: bool = False) -> Levels:
@@ -203,21 +203,44 @@ def _boost(look: Look, levels: Levels) -> Levels:
 
 def _restrained(look: Look, levels: Levels) -> Levels:
     """Keep the loops that do not decide the bid near the one that does."""
-    goals = look.priced(mode_in_force(look, levels))
-    waiting = {goal: 0.0 for goal in look.aim.goals if goal not in goals}
-    usual = [_usual(look, levels, goal) for goal in goals]
-    wanted = [levels.logs[goal] + base for goal, base in zip(goals, usual, strict=True)]
-    capped = [levels.log_budget + usual[0]] if look.budget else []
-    kept = update.follow([*wanted, *capped], _SLACK_OF_TWO if len(goals) > 1 else _SLACK)
-    logs, reasons = dict(levels.logs) | waiting, dict(levels.reasons)
-    reasons |= dict.fromkeys(waiting, Reason.DEEP_PHASE)
-    for goal, want, keep, base in zip(goals, wanted, kept, usual, strict=False):
-        if keep < want and look.aim.mode is not Mode.MAX_CONVERSIONS:
-            logs[goal], reasons[goal] = keep - base, Reason.FOLLOWS_ACTIVE
-    budget = kept[-1] - usual[0] if capped else levels.log_budget
+    if look.aim.mode is Mode.DUAL_GUARANTEE:
+        levels = _both(look, levels)
+    first = look.aim.goals[0]
+    usual = _usual(look, levels, first)
+    wanted = levels.logs[first] + usual
+    capped = [levels.log_budget + usual] if look.budget else []
+    kept = update.follow([wanted, *capped], _SLACK)
+    logs, reasons = dict(levels.logs), dict(levels.reasons)
+    if kept[0] < wanted and look.aim.mode is not Mode.MAX_CONVERSIONS:
+        logs[first], reasons[first] = kept[0] - usual, Reason.FOLLOWS_ACTIVE
+    budget = kept[-1] - usual if capped else levels.log_budget
     if look.aim.mode is Mode.MAX_CONVERSIONS and look.budget:
-        logs[goals[0]], budget = look.limits.highest, levels.log_budget
+        logs[first], budget = look.limits.highest, levels.log_budget
     return msgspec.structs.replace(levels, logs=logs, reasons=reasons, log_budget=budget)
+
+
+def _both(look: Look, levels: Levels) -> Levels:
+    """Let the deep cost lower the bid of the boost where the boost is at its end.
+
+    Before, the boost itself brings the deep rate to the wanted one, and with it both costs to
+    their targets: the lesser of two bids would drop rows that the mix of both wants, and paid
+    a tenth of the deep conversions for it.
+    """
+    shallow, deep = look.aim.goals
+    line = levels.logs[shallow] + _usual(look, levels, shallow)
+    base = _usual(look, levels, deep)
+    logs, reasons = dict(levels.logs), dict(levels.reasons)
+    if not levels.guaranteed:
+        logs[deep], reasons[deep] = line - base, Reason.DEEP_PHASE
+    elif levels.theta < _BOOST_ENDS * look.limits.max_theta:
+        logs[deep], reasons[deep] = line - base, Reason.FOLLOWS_ACTIVE
+    elif logs[deep] + base < line:
+        logs[shallow] = logs[deep] + base - _usual(look, levels, shallow)
+        reasons[shallow] = Reason.FOLLOWS_ACTIVE
+    else:
+        logs[deep] = min(logs[deep], line - base + _SLACK)
+        reasons[deep] = Reason.FOLLOWS_ACTIVE
+    return msgspec.structs.replace(levels, logs=logs, reasons=reasons)
 
 
 def _usual(look: Look, levels: Levels, goal: CostGoal) -> float:

@@ -147,7 +147,7 @@ class ControlUnit:
         )
 
     def _block(self, look: Look) -> Block:
-        state, mode = self.levels, levels.mode_in_force(look, self.levels)
+        state, mode = self.levels, levels.mode_in_force(look)
         goals = tuple(self._goal_block(look, goal) for goal in look.priced(mode))
         limits = self.rules.limits
         block = Block(

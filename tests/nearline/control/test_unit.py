@@ -38,6 +38,8 @@ events = st.lists(
     max_size=60,
 )
 
+BOTH = (Mode.DUAL_GUARANTEE, Mode.DEEP_BOOST)
+
 
 def make(mode: Mode = Mode.TCPA, goal: CostGoal = CostGoal.SHALLOW, **rules: Any) -> ControlUnit:
     return ControlUnit("spring/json", Rules(Aim(mode, TARGETS, goal), **rules))
@@ -267,15 +269,24 @@ def test_max_conversions_is_led_by_the_budget_alone(feed: Feed) -> None:
     assert offer(block, block.made_at_ms) == pytest.approx(plain * np.exp(block.log_budget or 0.0))
 
 
-def test_a_dual_guarantee_begins_as_a_boost_and_then_holds_both(feed: Feed) -> None:
+def test_a_dual_guarantee_bids_as_a_boost_and_watches_both_costs(feed: Feed) -> None:
     unit = make(Mode.DUAL_GUARANTEE)
 
-    first = run(unit, feed, 1, deep=0.1)
-    whole = run(make(Mode.DUAL_GUARANTEE), feed, 3, rate=0.1, came=0.1, deep=0.2)
+    first = run(unit, feed, 1, rate=0.2, came=0.2, deep=0.1)
 
     assert first.mode is Mode.DEEP_BOOST
-    assert whole.mode is Mode.DUAL_GUARANTEE
-    assert [goal.goal for goal in whole.goals] == list(GOALS)
+    assert first.theta > 0.0
+    assert [standing.goal for standing in unit.standings()] == list(GOALS)
+
+
+def test_a_deep_cost_lowers_the_bid_once_the_boost_can_do_no_more(feed: Feed) -> None:
+    facts = {"rate": 0.2, "came": 0.2, "deep": 0.1, "cost": 4_000_000}
+    dual, boost = (make(mode, limits=Limits(max_theta=0.0)) for mode in BOTH)
+
+    minded, unminded = run(dual, feed, 2, **facts), run(boost, feed, 2, **facts)
+
+    assert minded.goals[0].log_multiplier < unminded.goals[0].log_multiplier - 0.1
+    assert minded.goals[0].reason is Reason.FOLLOWS_ACTIVE
 
 
 def test_a_boost_rises_while_deep_conversions_are_too_few(feed: Feed) -> None:
