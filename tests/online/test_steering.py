@@ -107,6 +107,35 @@ def test_a_price_a_click_is_what_the_formulas_say(
     assert found == pytest.approx(plain, rel=1e-9, abs=1.0)
 
 
+@given(
+    orders(),
+    st.sampled_from([BidKind.CPM, BidKind.CPA]),
+    st.tuples(st.floats(1e-6, 1.0), st.floats(0.0, 1.0)),
+    st.floats(1e-4, 1.0),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_other_prices_are_that_price_in_their_own_unit(
+    kit: Any, order: Order, answer: BidKind, predicted: tuple[float, float], pctr: float
+) -> None:
+    register, trade = predicted
+    strategy = _strategy(kit, answer, order.settings, optimises=OptimisedEvent.REGISTER)
+    value = trade * strategy.target_cpa_micros / 1e6
+    plain = bid_plainly(order.block, (register, trade, value), NOW_MS)
+    wanted = {BidKind.CPM: 1000.0 * pctr * plain, BidKind.CPA: plain / register}[answer]
+
+    offered = _price(
+        kit,
+        strategy,
+        order,
+        scores={"register": register, "trade": trade},
+        pcvr=Prediction(register, trade),
+        pctr=pctr,
+    )
+
+    found = offered.value if isinstance(offered, Bid) else 0.0
+    assert found == pytest.approx(min(wanted, strategy.max_bid), rel=1e-9, abs=1.0)
+
+
 @pytest.mark.parametrize(
     ("answer", "event", "pctr", "price"),
     [
