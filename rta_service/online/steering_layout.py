@@ -106,12 +106,9 @@ def _lines(block: Block, strategy: Strategy, now_ms: int) -> tuple[Line, Line | 
 def _closed(strategy: Strategy, order: Order | None, block: Block) -> ReasonCode | None:
     """Say why a unit must not bid at all: money is spent, or nothing says how much there is."""
     control = strategy.control
-    if (
-        order is None
-        and strategy.answer is BidKind.CPM
-        and control is not None
-        and control.budget is not None
-    ):
+    has_budget = control is not None and control.budget is not None
+    is_held = order is not None and order.hold_rate > 0.0
+    if strategy.answer is BidKind.CPM and has_budget and not is_held:
         return ReasonCode.NO_BUDGET
     if block.throttle > 0.0:
         return None

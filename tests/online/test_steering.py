@@ -425,6 +425,18 @@ def test_without_an_order_nothing_of_a_budget_is_bid(kit: Any) -> None:
     assert _price(kit, strategy, None, pctr=0.02) is ReasonCode.NO_BUDGET
 
 
+def test_an_order_from_before_there_was_a_budget_does_not_spend_it(kit: Any) -> None:
+    strategy = _strategy(kit, BidKind.CPM, kit.settings_of(budget=Budget(10**9)))
+
+    assert _price(kit, strategy, kit.an_order(), pctr=0.02) is ReasonCode.NO_BUDGET
+
+
+def test_a_weight_with_a_budget_needs_no_money(kit: Any) -> None:
+    strategy = _strategy(kit, BidKind.WEIGHT, kit.settings_of(budget=Budget(10**9)))
+
+    assert _price(kit, strategy, None) == Bid(BidKind.WEIGHT, 1.0)
+
+
 def test_a_new_target_moves_the_bid_at_once_and_keeps_the_level(kit: Any) -> None:
     goals = (GoalBlock(CostGoal.DEEP, 3e7, 1.0, log(2.0), 0.01),)
     order = kit.an_order(goals=goals, cap_micros=500_000.0)
