@@ -10,6 +10,8 @@ _HALVED_AT: Final = 3.0
 """Targets spent; nothing comes of three due conversions in 5 % of cases by chance."""
 _STOPPED_AT: Final = 5.0
 _OUTAGE_CHANCE: Final = 1e-3
+LEAST_WINDOW_S: Final = 120.0
+"""The youngest slots of the books are 15 s wide: in less nothing can be seen to be missing."""
 _SANE: Final = (0.5, 2.0)
 _SOUND: Final = (0.1, 10.0)
 _SANITY_CONVERSIONS: Final = 30.0

@@ -118,7 +118,7 @@ def advance(look: Look, before: Levels, *, outage: bool = False) -> Levels:
 
 def _outage(look: Look) -> Reason | None:
     """Compare the last window's postbacks with those due, by what was known before it."""
-    window_s = look.sight.tuning.recent_s
+    window_s = max(look.sight.tuning.recent_s, guards.LEAST_WINDOW_S)
     silences = []
     for goal in {CostGoal.DEEP if g is CostGoal.VALUE else g for g in look.goals}:
         whole = look.evidence(goal)

@@ -40,7 +40,8 @@ def _is_silent(units: Sequence[ControlUnit], goal: CostGoal) -> bool:
     for unit in units:
         sight = _sight(unit)
         known = sight.evidence(goal)
-        of_window, expected = sight.arrivals(goal, sight.tuning.recent_s)
+        window_s = max(sight.tuning.recent_s, guards.LEAST_WINDOW_S)
+        of_window, expected = sight.arrivals(goal, window_s)
         came, due = came + of_window, due + expected
         arrived += max(known.arrived - of_window, 0.0)
         matured += max(known.matured - expected, 0.0)
