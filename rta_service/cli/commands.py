@@ -6,6 +6,7 @@ tree and must not carry DuckDB, and `rta --version` should answer at once.
 
 from rta_service.cli import (
     control,
+    control_bench,
     decisions,
     demo,
     events,
@@ -24,6 +25,7 @@ from rta_service.cli import (
 
 __all__ = [
     "control",
+    "control_bench",
     "decisions",
     "demo",
     "events",
