@@ -84,6 +84,7 @@ class ControlStore:
         self._admin: Any = admin  # its two kinds are annotated apart
         self._namespace = namespace
         self.win_window_ms = win_window_ms
+        self.checkpoint_steps = CHECKPOINT_STEPS
 
     def take(self, shard: int, holder: str, life_ms: int = LEASE_MS) -> int:
         """Control a shard for a while, if nobody else does: the fencing token, or 0."""
@@ -154,7 +155,14 @@ class ControlStore:
         """
         shared = ("cursor", "state", "version", "orders", "count", "views", "base", "middle", "_")
         keys = [self._name(f"fence:{shard}"), *map(self._name, shared)]
-        words: list[Any] = [fence, shard, cursor, CHECKPOINT_STEPS, self.win_window_ms, len(saved)]
+        words: list[Any] = [
+            fence,
+            shard,
+            cursor,
+            self.checkpoint_steps,
+            self.win_window_ms,
+            len(saved),
+        ]
         for one in saved:
             keys += [self._name(f"journal:{one.unit_id}"), self._name(f"money:{one.unit_id}")]
             money = (0, 0, 0, 0, 0) if one.money is None else (1, *one.money)

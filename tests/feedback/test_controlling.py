@@ -325,3 +325,37 @@ def test_other_code_begins_the_journal_anew_with_the_first_state_that_it_makes(k
     assert (before.steps, before.is_ours) == (3, True)
     assert (at_first.steps, at_first.is_same, at_first.is_ours) == (0, True, False)
     assert (later.steps, later.is_same, later.version) == (2, True, 6)
+
+
+async def test_less_than_a_price_is_held_once_it_is_known_what_prices_cost(kit: Kit) -> None:
+    kit.wanted = {UNIT: terms(budget=10**9)}
+    client = watch_client(kit.url)
+    worker = WorkerControl(client, kit.space, "w1", usage_every_ms=0)
+    controller, rates = kit.controller(), []
+    for _ in range(12):
+        await worker.exchange([Usage(UNIT, 1_000, price_micros=10**9)], {})
+        win = FeedRow(RowKind.WIN, kit.feed.at_ms, 0, 200_000)
+        kit.ledger.add(kit.feed.at_ms, s1_json=[win])
+        kit.publisher.copy(kit.feed.at_ms)
+        kit.pass_time(15)
+        controller.turn()
+        rates.append(kit.store.orders()[UNIT].hold_rate)
+
+    assert rates[:2] == [1.0, 1.0], "wins may still be told"
+    assert rates == sorted(rates, reverse=True)
+    assert 0.25 <= rates[-1] < 0.45, "a fifth and a quarter more, while the newest are unknown"
+    await close(client)
+
+
+def test_a_journal_goes_back_to_the_checkpoint_before_the_last(kit: Kit) -> None:
+    run(kit, kit.controller(), 2)
+    order, view = kit.store.orders()[UNIT], kit.store.views()[UNIT]
+    fence, versions = kit.store.take(0, "one"), (3, 4, 5, 6, 7, 8, 9)
+    kit.store.checkpoint_steps = 3
+
+    for version in versions:
+        state = b"state %d" % version
+        kit.store.save(0, fence, [Saved(UNIT, version, state, b"%d" % version, order, view)], 9)
+
+    assert kit.store.base(UNIT) == b"state 6"
+    assert kit.store.journal(UNIT) == [b"7", b"8", b"9"]
