@@ -1,6 +1,7 @@
 """Every setting, reason and key that people meet has its sentence."""
 
 import ast
+import doctest
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ from rta_service import config
 from rta_service.config import Settings
 from rta_service.domain.reason import REASON_TEXT, ReasonCode
 from rta_service.online import strategy_file
+from rta_service.online.control_form import ControlForm
 
 PAGE = (Path(__file__).parents[1] / "docs" / "strategies.md").read_text(encoding="utf-8")
 FORMS = (strategy_file._StrategyForm, strategy_file._AudienceForm)
@@ -48,7 +50,7 @@ def test_a_setting_has_its_sentence(name: str) -> None:
     assert len(_described_fields().get(name, "")) > 10
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, ControlForm])
 def test_every_key_of_a_strategies_file_is_explained(form: type[msgspec.Struct]) -> None:
     keys = [field.name for field in msgspec.structs.fields(form)]
 
@@ -60,3 +62,12 @@ def test_the_example_uses_every_key() -> None:
     keys = [field.name for form in FORMS for field in msgspec.structs.fields(form)]
 
     assert [key for key in keys if not re.search(rf"\b{key}\b( =|\])", example)] == []
+
+
+def test_the_worked_examples_of_bids_are_what_the_library_says() -> None:
+    found = doctest.testfile(
+        str(Path(__file__).parents[1] / "docs" / "bidding.md"), module_relative=False
+    )
+
+    assert found.attempted >= 15
+    assert found.failed == 0

@@ -84,7 +84,5 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     degraded_ttl_s: int | None = None
     """None means the platform's minimum, since it may cache our answer for hours."""
     degraded: DegradedChoice = DegradedChoice.DECLINE
-    feedback_multiplier: float = 1.0
-    """Set by the oCPX loop; neutral until then."""
     control: ControlSettings | None = None
     """Without them prices and weights are the models' alone."""

@@ -73,13 +73,12 @@ def price(
 def unclamped(strategy: Strategy, mean_value: float, worth: Worth, pctr: float) -> float:
     """Compute the answer's formula, T being the target cost per goal conversion in micros.
 
-    weight = value / mean; cpa = T x weight; cpc = T x pCVR; cpm = 1000 x T x pCVR x pCTR; each
-    times the feedback multiplier. Not-a-number when the mean is missing.
+    weight = value / mean; cpa = T x weight; cpc = T x pCVR; cpm = 1000 x T x pCVR x pCTR.
+    Not-a-number when the mean is missing.
     """
-    factor = strategy.feedback_multiplier
     if strategy.answer is _WEIGHT:
-        return factor * weight(worth.value_given_event, mean_value)
-    target = factor * strategy.target_cpa_micros
+        return weight(worth.value_given_event, mean_value)
+    target = strategy.target_cpa_micros
     match strategy.answer:
         case BidKind.CPA:
             return target * weight(worth.value_given_event, mean_value)

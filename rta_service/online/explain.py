@@ -188,7 +188,6 @@ def _price(bound: BoundStrategy, scores: Scores, request: AdRequest) -> Json:
         "mean_value": bound.mean_value,
         "weight_before_bounds": bid.weight(worth.value_given_event, bound.mean_value),
         "expected_value_micros": worth.value_given_event * value_micros,
-        "feedback_multiplier": strategy.feedback_multiplier,
         "target_cpa_micros": float(strategy.target_cpa_micros),
         "before_bounds": bid.unclamped(strategy, bound.mean_value, worth, pctr),
     }

@@ -65,18 +65,6 @@ def test_each_answer_follows_its_formula(a_strategy: Any, kind: BidKind, value: 
     assert offered.currency == ("" if kind is BidKind.WEIGHT else "CNY")
 
 
-@pytest.mark.parametrize("kind", list(BidKind))
-def test_the_feedback_multiplier_scales_every_answer(a_strategy: Any, kind: BidKind) -> None:
-    asked, worth = AskedPrice(pctr=0.05), Worth(0.1, 0.02)
-
-    plain = price(a_strategy(answer=kind), 0.01, worth, asked, WIDE)
-    doubled = price(a_strategy(answer=kind, feedback_multiplier=2.0), 0.01, worth, asked, WIDE)
-
-    assert isinstance(plain, Bid)
-    assert isinstance(doubled, Bid)
-    assert doubled.value == pytest.approx(2 * plain.value)
-
-
 def test_a_cpm_needs_the_platforms_pctr(a_strategy: Any) -> None:
     offered = price(a_strategy(answer=BidKind.CPM), 0.01, Worth(0.1, 0.1), AskedPrice(), WIDE)
 
@@ -117,18 +105,17 @@ def test_weights_average_one_over_the_devices_the_mean_is_of(values: list[float]
 
 
 @pytest.mark.parametrize(
-    ("kind", "multiplier", "bid"),
+    ("kind", "bid"),
     [
-        (BidKind.WEIGHT, 1.0, Bid(BidKind.WEIGHT, 1.0)),
-        (BidKind.WEIGHT, 9.0, Bid(BidKind.WEIGHT, 5.0)),
-        (BidKind.CPA, 1.0, Bid(BidKind.CPA, 5, "CNY")),
-        (BidKind.CPC, 1.0, None),
-        (BidKind.CPM, 1.0, None),
+        (BidKind.WEIGHT, Bid(BidKind.WEIGHT, 1.0)),
+        (BidKind.CPA, Bid(BidKind.CPA, 5, "CNY")),
+        (BidKind.CPC, None),
+        (BidKind.CPM, None),
     ],
 )
 def test_a_degraded_yes_bids_as_for_an_average_device(
-    a_strategy: Any, kind: BidKind, multiplier: float, bid: Bid | None
+    a_strategy: Any, kind: BidKind, bid: Bid | None
 ) -> None:
-    strategy = a_strategy(answer=kind, feedback_multiplier=multiplier)
+    strategy = a_strategy(answer=kind)
 
     assert neutral(strategy, Bounds(0.2, 5.0)) == bid

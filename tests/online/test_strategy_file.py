@@ -70,7 +70,7 @@ def test_what_is_left_out_has_its_documented_default() -> None:
     assert strategy.record_rate == 0.0
     assert (strategy.accept_ttl_s, strategy.reject_ttl_s) == (3600, 3600)
     assert (strategy.degraded, strategy.degraded_ttl_s) == (DegradedChoice.DECLINE, None)
-    assert strategy.feedback_multiplier == 1.0
+    assert strategy.control is None
 
 
 def test_every_field_is_read_in_its_unit() -> None:
