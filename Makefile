@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts unit check-slow bench bench-events bench-steering loadtest wheel proto constraints clean
+.PHONY: help demo test lint types contracts unit check-slow bench bench-events bench-control bench-steering loadtest wheel proto constraints clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -49,6 +49,9 @@ bench: $(STAMP)  ## decisions per second on one core against the obvious version
 
 bench-events: $(STAMP)  ## events a second: taken in durably, folded, drained; decisions beside them
 	$(BIN)/python -m loadtest.bench_events $(BENCH_ARGS)
+
+bench-control: $(STAMP)  ## cost control against T x p, a tuned PID and the best multiplier; control-bench.html
+	$(BIN)/rta control bench --page control-bench.html $(BENCH_ARGS)
 
 bench-steering: $(STAMP)  ## what cost control costs a request, and how old orders get
 	$(BIN)/python -m loadtest.bench_steering $(BENCH_ARGS)
