@@ -209,6 +209,18 @@ def test_a_unit_that_nobody_wants_has_no_order_and_its_state_goes_on(kit: Kit) -
     assert kit.store.orders() == {}
 
 
+def test_many_units_are_saved_in_parts(kit: Kit) -> None:
+    kit.wanted = {f"s{n}@json": terms() for n in range(150)}
+    controller = kit.controller()
+
+    assert controller.turn() == 150
+    kit.pass_time(15)
+    assert controller.turn() == 150
+
+    assert {order.block.version for order in kit.store.orders().values()} == {2}
+    assert len(kit.store.orders()) == 150
+
+
 def test_units_are_shared_among_shards(kit: Kit) -> None:
     names = [f"s{n}@json" for n in range(10)]
     kit.wanted = dict.fromkeys(names, terms())
