@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from rta_service.domain.control import Block, CostGoal, Reason
-from rta_service.domain.control_feed import FeedRow
+from rta_service.domain.control_feed import FeedRow, RowKind
 from rta_service.domain.control_order import Order, UnitView, Usage, cell_of
 from rta_service.domain.platform import BidKind
 from rta_service.domain.user import LifecycleStage, ValueTier
@@ -24,6 +24,8 @@ from rta_service.stores.control_store import Money, Saved
 _PERIOD_S: Final = 15.0
 _STEPS_A_HORIZON: Final = 240.0
 """A short horizon, as in a trial, needs shorter steps than 15 s."""
+_REPORT_PERIOD_S: Final = 3_600.0
+"""Of units whose cost comes in hourly reports: in between nothing is known of it."""
 _GONE_PERIOD_S: Final = 60.0
 _HOLD_HALF_LIFE_S: Final = 600.0
 _HOLD_MORE: Final = 1.25
@@ -125,6 +127,8 @@ class Live:
         period_s = min(_PERIOD_S, max(1.0, self.terms.settings.horizon_s / _STEPS_A_HORIZON))
         if not self.is_wanted:
             period_s = _GONE_PERIOD_S
+        elif self.kept.reported_ms and not any(row.kind == RowKind.REPORT for row in self._waiting):
+            period_s = _REPORT_PERIOD_S
         return now_ms - self.kept.unit.levels.stepped_ms >= 1000.0 * period_s
 
     def step(
@@ -160,6 +164,9 @@ class Live:
         self.view = view(kept.unit, block, self.view, fed_until_ms=as_of_ms, usage=lately)
         whole = msgspec.msgpack.encode(_Whole(kept.to_bytes(), self.side, self._engine))
         is_base, self._is_ours = not self._is_ours, True
+        if kept.reported_ms:  # workers are to wait for the next report before they call it old
+            longest_ms = max(block.period_ms, round(1000 * _REPORT_PERIOD_S))
+            block = msgspec.structs.replace(block, period_ms=longest_ms)
         order = Order(block, self.terms.settings, self.side.shaping.shape, self._hold_rate())
         return Saved(
             self.unit_id,

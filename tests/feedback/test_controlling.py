@@ -371,3 +371,20 @@ def test_a_journal_goes_back_to_the_checkpoint_before_the_last(kit: Kit) -> None
 
     assert kit.store.base(UNIT) == b"state 6"
     assert kit.store.journal(UNIT) == [b"7", b"8", b"9"]
+
+
+def test_a_unit_whose_cost_is_reported_by_the_hour_steps_with_its_reports(kit: Kit) -> None:
+    controller = kit.controller()
+    run(kit, controller, 2)
+    kit.ledger.add(kit.feed.at_ms, s1_json=[FeedRow(RowKind.REPORT, kit.feed.at_ms, 0, 9_000)])
+    kit.publisher.copy(kit.feed.at_ms)
+    kit.pass_time(15)
+    stepped = [controller.turn()]
+    for seconds in (15, 3_000, 600):
+        kit.tell()
+        kit.pass_time(seconds)
+        stepped.append(controller.turn())
+
+    assert stepped == [1, 0, 0, 1]
+    assert kit.store.orders()[UNIT].block.period_ms >= 3_600_000
+    assert kit.kept() == kit.rebuilt()

@@ -23,6 +23,8 @@ from rta_service.nearline.control.update import Tuning
 
 _MICROS_A_CENT: Final = 10_000
 _GOALS: Final = {RowKind.SHALLOW: CostGoal.SHALLOW, RowKind.DEEP: CostGoal.DEEP}
+_HALF_HOUR_MS: Final = 1_800_000
+_REPORTS_STOPPED_MS: Final = 6 * 3_600_000
 _MEMORY: Final = 2.0
 """Half-life of what counts towards the cost, in horizons."""
 
@@ -65,6 +67,8 @@ class _Saved(msgspec.Struct, frozen=True):
     cursor: int
     parents: dict[CostGoal, list[float]]
     reach: float | None
+    reported_ms: int = 0
+    held: list[FeedRow] = []
 
 
 class Kept:
@@ -78,6 +82,10 @@ class Kept:
         self.cursor = first.cursor
         self.parents: dict[CostGoal, list[float]] = first.parents or {}
         self.reach = first.reach
+        self.reported_ms = 0
+        """Until when reports told costs; 0 for a unit of which none came lately."""
+        self.held: list[FeedRow] = []
+        """Clicks since then, and what came of them: without their cost they would look cheap."""
         self.unit = ControlUnit(unit_id, self._rules())
 
     @property
@@ -88,9 +96,27 @@ class Kept:
     def take(self, step: Step, rows: Sequence[FeedRow]) -> Block:
         """Do a step; `rows` are those after the last step's cursor, up to this one's."""
         self._change(step)
-        self.unit.learn(*learned(rows, self.terms, self.began_ms))
+        self.unit.learn(*learned(self._ripe(rows, step.now_ms), self.terms, self.began_ms))
         self.cursor = step.cursor
         return self.unit.step(step.now_ms, outage=step.outage)
+
+    def _ripe(self, rows: Sequence[FeedRow], now_ms: int) -> list[FeedRow]:
+        """Give the rows that count now: clicks and conversions wait for the report of their hour.
+
+        Where reports stop, nothing waits any more after some hours.
+        """
+        known = [*self.held, *rows]
+        reports = [row.won_ms + _HALF_HOUR_MS for row in rows if row.kind == RowKind.REPORT]
+        self.reported_ms = max([self.reported_ms, *reports])
+        if now_ms - self.reported_ms > _REPORTS_STOPPED_MS:
+            self.reported_ms = 0
+        if not self.reported_ms:
+            self.held = []
+            return known
+        costs = (RowKind.REPORT, RowKind.WIN)
+        waits = [row.kind not in costs and row.won_ms >= self.reported_ms for row in known]
+        self.held = [row for row, wait in zip(known, waits, strict=True) if wait]
+        return [row for row, wait in zip(known, waits, strict=True) if not wait]
 
     def _change(self, step: Step) -> None:
         terms, parents = step.terms or self.terms, step.parents or self.parents
@@ -120,8 +146,16 @@ class Kept:
 
     def to_bytes(self) -> bytes:
         """Save everything."""
-        unit, reach = self.unit.to_bytes(), self.reach
-        saved = _Saved(unit, self.terms, self.began_ms, self.cursor, self.parents, reach)
+        saved = _Saved(
+            self.unit.to_bytes(),
+            self.terms,
+            self.began_ms,
+            self.cursor,
+            self.parents,
+            self.reach,
+            self.reported_ms,
+            self.held,
+        )
         return msgspec.msgpack.encode(saved)
 
     @classmethod
@@ -138,6 +172,7 @@ class Kept:
         )
         kept = cls(unit_id, first)
         kept.unit = ControlUnit.from_bytes(unit_id, kept.unit.rules, saved.unit)
+        kept.reported_ms, kept.held = saved.reported_ms, saved.held
         return kept
 
 

@@ -78,3 +78,25 @@ def test_a_replay_begins_at_a_checkpoint_and_passes_over_what_is_in_it() -> None
 def test_a_first_step_says_what_is_wanted() -> None:
     with pytest.raises(ValueError, match="says no terms"):
         Kept("u", Step(1, HOUR_MS, 0))
+
+
+def test_clicks_wait_for_the_report_of_their_hour_once_reports_come() -> None:
+    kept = Kept("u", Step(1, 0, 0, terms=terms(BidKind.WEIGHT)))
+    clicks = [FeedRow(RowKind.CLICK, at * HOUR_MS // 2, 1, 0, 20_000_000) for at in range(6)]
+    report = FeedRow(RowKind.REPORT, HOUR_MS // 2, 0, 1_000)
+    kept.take(Step(1, 0, 0), [])
+
+    def wins() -> int:
+        return int(kept.unit.books.bought.totals()[WINS])
+
+    kept.take(Step(2, 1, 1), clicks[:1])
+    before = wins()
+    kept.take(Step(3, HOUR_MS, 2), [report, *clicks[1:4]])
+    reported = wins()
+    again = Kept.from_bytes("u", kept.to_bytes())
+    again.take(Step(4, 2 * HOUR_MS, 3), [FeedRow(RowKind.REPORT, 3 * HOUR_MS // 2, 0, 1_000)])
+    kept.take(Step(4, 9 * HOUR_MS, 4), clicks[4:])
+
+    assert (before, reported, wins()) == (1, 2, 6), "in the end reports have stopped"
+    assert int(again.unit.books.bought.totals()[WINS]) == 4
+    assert (again.reported_ms, again.held) == (2 * HOUR_MS, [])
