@@ -126,11 +126,8 @@ class LedgerTables:
     def __init__(
         self, connection: sqlite3.Connection, places: Places, slices: int = SLICES
     ) -> None:
-        self._connection = connection
-        self._places = places
-        self._slices = slices
+        self._connection, self._places, self._slices = connection, places, slices
         self.told: list[tuple[str, FeedRow]] = []
-        """For cost control, by control unit."""
         self._clicks: list[tuple[int, int, int, int]] = []
         self._named: list[tuple[int, int, int, int, int]] = []
 
@@ -300,9 +297,9 @@ class LedgerTables:
             [row[:2] for row in goals],
         )
         many(_ADD_REPORTS, [(id_of(at), micros) for at, micros in changes.reported.items()])
+        for about in changes.reported.items():
+            changes.told += spread(self._connection, *about)
         self.told += changes.told
-        for at, micros in changes.reported.items():
-            self.told += spread(self._connection, at, micros)
         applied = changes.applied
         more = (("counted", applied.counted), ("copies", applied.copies), ("late", applied.late))
         many("UPDATE fact SET value = value + ?2 WHERE name = ?1", more)
