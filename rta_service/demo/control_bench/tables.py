@@ -15,7 +15,10 @@ HEADS: Final = (
     *("conversions", "player", "campaigns", "in 10 %", "in 20 %", "median", "p90"),
     *("of best", "budget", "back after", "conv.", "other in 10 %"),
 )
-"""`of best`: conversions over a clairvoyant's; `back after`: share of the day after a step."""
+"""`of best`: conversions over a clairvoyant's; `back after`: share of the day after a step.
+
+With two targets the errors are those of the target that is missed more; `other` is the shallow one.
+"""
 WORDS: Final = {
     "within_10": "share within 10 %",
     "within_20": "share within 20 %",

@@ -1,7 +1,7 @@
 """Sums a bench up: a table for each scenario, the issue's targets, and who beat us."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -73,9 +73,18 @@ class Verdict:
 
 
 def judge(outcomes: Outcomes) -> Verdict:
-    """Sum up what was played."""
+    """Sum up what was played; where there are two targets, a run's error is the worse of both."""
+    outcomes = {name: _worse_of_two(outcome) for name, outcome in outcomes.items()}
     rows = [row for name, outcome in outcomes.items() for row in _rows(name, outcome)]
     return Verdict(rows, _beaten(rows), [mark for mark in _marks(outcomes) if mark is not None])
+
+
+def _worse_of_two(outcome: Outcome) -> Outcome:
+    scores = {
+        player: [replace(one, error=float(np.fmax(one.error, one.other_error))) for one in theirs]
+        for player, theirs in outcome.scores.items()
+    }
+    return Outcome(scores, outcome.paths)
 
 
 def document_of(verdict: Verdict) -> dict[str, Any]:
@@ -184,7 +193,7 @@ def _dual_marks(outcomes: Outcomes) -> list[Mark]:
     if not large:
         return []
     ours, single = ([scores[player][at] for at in large] for player in (OURS, ONE_GOAL))
-    held = float(np.mean([s.error <= CLOSE and s.other_error <= CLOSE for s in ours]))
+    held = float(np.mean([s.error <= CLOSE for s in ours]))
     more = _sum(ours, lambda s: s.deep) / max(_sum(single, lambda s: s.deep), 1e-9)
     cost = float(np.median([s.other_ratio for s in ours]))
     return [

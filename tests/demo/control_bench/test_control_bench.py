@@ -105,6 +105,22 @@ def test_a_baseline_beats_us_by_being_as_near_and_winning_as_many(
     assert judge(twisted(outcomes, error, gains)).passed == passes
 
 
+def test_of_two_targets_the_one_that_is_missed_more_counts(outcomes: dict[str, Outcome]) -> None:
+    scores = {
+        OURS: [
+            replace(score, error=0.05, other_error=0.02) for score in outcomes["daily"].scores[OURS]
+        ],
+        PLAIN: [
+            replace(score, error=0.0, other_error=0.5) for score in outcomes["daily"].scores[OURS]
+        ],
+    }
+
+    verdict = judge({"daily": Outcome(scores)})
+
+    assert verdict.passed
+    assert {row.line.median_error for row in verdict.rows} == {0.05, 0.5}
+
+
 def test_a_figure_that_is_not_there_is_no_target_met() -> None:
     assert not Mark("daily", "all", "median_error", 0.1, float("nan"), at_most=True).met
     assert Mark("daily", "all", "median_error", 0.1, 0.1, at_most=True).met
