@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 
 from rta_service.demo.control_bench.verdict import OWN, Mark, Row, Verdict
 from rta_service.simulation.wind_tunnel.scenario import load_scenario
@@ -31,9 +31,13 @@ WORDS: Final = {
 def shown(verdict: Verdict) -> Iterator[RenderableType]:
     """Give what to print, one after the other."""
     for scenario, rows in groupby(verdict.rows, key=lambda row: row.scenario):
-        table = Table(*HEADS, title=f"{scenario}: {load_scenario(scenario).description}")
-        for row in rows:
-            table.add_row(*cells(row), style="bold" if row.player in OWN else None)
+        told = [(row, cells(row)) for row in rows]
+        kept = [at for at in range(len(HEADS)) if any(texts[at] for _, texts in told)]
+        title = f"{scenario}: {load_scenario(scenario).description}"
+        table = Table(*(Column(HEADS[at], no_wrap=True) for at in kept), title=title)
+        for row, texts in told:
+            style = "bold" if row.player in OWN else None
+            table.add_row(*(texts[at] for at in kept), style=style)
         yield table
     yield _targets(verdict.marks)
     for one in verdict.beaten:
