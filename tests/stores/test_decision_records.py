@@ -36,6 +36,13 @@ FULL = DecisionRecord(
 )
 
 
+FIRST_FORM = (
+    "05a46a736f6e0102a173c300cb3ff0000000000000c0c084a772656c65617365a0a8736e617073686f74a0"
+    "a66d6f64656c7380aa73747261746567696573a00500a46c697665a0c0"
+)
+"""Of `a_record(5)`, without the count of its fields; later ones follow it."""
+
+
 def a_record(ts_ms: int) -> DecisionRecord:
     return DecisionRecord(ts_ms, "json", 1, 2, "s", True, ReasonCode.ACCEPTED, 1.0)
 
@@ -105,13 +112,19 @@ def test_a_record_holds_what_a_namespace_s_budget_counts_with(
     client.close()
 
 
-def test_the_form_of_a_record_never_changes(
+def test_the_form_of_a_record_only_grows(
     admin: AdminClient, namespace: str, log: DecisionRecordLog
 ) -> None:
     log.append([a_record(5)])
 
     kept: Any = admin.xrange(event_name(namespace, "decisions"))
-    assert kept[0][1][b"d"].hex() == (
-        "dc001005a46a736f6e0102a173c300cb3ff0000000000000c0c084a772656c65617365a0a8736e617073686f74a0"
-        "a66d6f64656c7380aa73747261746567696573a00500a46c697665a0c0"
-    )
+    assert kept[0][1][b"d"].hex() == "dc0011" + FIRST_FORM + "c0"
+
+
+def test_a_record_of_the_first_form_is_still_read(
+    admin: AdminClient, namespace: str, log: DecisionRecordLog
+) -> None:
+    name = event_name(namespace, "decisions")
+    admin.xadd(name, {b"d": bytes.fromhex("dc0010" + FIRST_FORM)})
+
+    assert [one.record for one in log.read()] == [a_record(5)]
