@@ -62,7 +62,7 @@ def _line(unit: Figures, goal: Figures, *, is_first: bool) -> list[str]:
         _expected(goal),
         multiplier,
         budget,
-        goal["why"],
+        _DECIDED[unit["decides"]] if unit["decides"] in _DECIDED else goal["why"],
     ]
 
 
@@ -114,8 +114,13 @@ def _budget(unit: Figures) -> str:
 
 
 def _warnings(unit: Figures) -> list[str]:
-    late = [f"no step for {unit['age_s']:,.0f} s: bids fade to neutral"] if unit["stale"] else []
-    return late + [flag["why"] for flag in unit["flags"]]
+    found = [flag["why"] for flag in unit["flags"]]
+    until = unit["guarantee_until_ms"]
+    if until and unit["at_ms"] < until:
+        found.append(f"weights are void until {instant(until)} UTC: answered as 1")
+    if unit["stale"]:
+        found.append(f"no step for {unit['age_s']:,.0f} s: bids fade to neutral")
+    return found
 
 
 def _facts(unit: Figures) -> list[str]:
@@ -143,6 +148,12 @@ def _lately(lately: Figures) -> str:
     )
     mean = lately["mean_weight"]
     return f"{words}; mean weight {mean:.2f}" if mean else words
+
+
+_DECIDED: Final = {
+    "budget": "the budget's pace decides the bid",
+    "stopped": "a guard: no bids are made",
+}
 
 
 def _factors(goal: Figures) -> str:

@@ -20,12 +20,12 @@ def table_of(run: Steered) -> Table:
     """Show what each five seconds cost and brought, against the target."""
     target = run.target_micros
     title = (
-        f"a strategy steered to {target / MICROS:.0f} a registration, which | marks; bids are the "
-        "target x prediction x kappa x e^u"
+        f"a strategy steered to {target / MICROS:.0f} a registration (|), every five seconds; bids are "
+        "target x prediction x scale x multiplier"
     )
     table = Table(
-        *("second", "bids", "won", "mean cpm", "arrived", "so far", "expected"),
-        *("", "kappa", "e^u", "why"),
+        *("second", "bids", "won", "mean cpm", "registered", "cost so far", "cost expected"),
+        *("", "scale", "multiplier", "why"),
         title=title,
     )
     for end in range(_EVERY, len(run.seconds) + 1, _EVERY):

@@ -40,6 +40,8 @@ class ControlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Until then the platform ignores weights: such answers are the control group."""
     shares: dict[str, float] = {}
     """Least share of the budget by `stage.tier`, as `growth.S`."""
+    ahead_ms: int = 3_600_000
+    """How far ahead of the day's plan money is granted for answers."""
 
 
 class Shape(msgspec.Struct, frozen=True, array_like=True):
@@ -129,8 +131,8 @@ class UnitView(msgspec.Struct, frozen=True):
     """Of the block that it belongs to."""
     at_ms: int
     standings: tuple[GoalStanding, ...]
-    wins: int = 0
-    """Bought so far, as the feed told."""
+    told: int = 0
+    """Clicks so far of which something was predicted."""
     pace: BudgetPace | None = None
     moves: tuple[Moved, ...] = ()
     """The latest ones, oldest first."""

@@ -61,7 +61,7 @@ def described(order: Order, view: UnitView | None, now_ms: int) -> Json:
         "age_s": _seconds(now_ms - block.made_at_ms),
         "stale": is_stale(block, now_ms),
         "fed_until_ms": None if view is None else view.fed_until_ms,
-        "wins": None if view is None else view.wins,
+        "clicks": None if view is None else view.told,
         "goals": [_goal(standings[goal]) for goal in standings],
         "decides": _decides(block),
         "budget": None if view is None or view.pace is None else _budget(view.pace, block),

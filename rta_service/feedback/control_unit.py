@@ -14,7 +14,7 @@ from rta_service.domain.control_order import Order, UnitView, Usage, cell_of
 from rta_service.domain.platform import BidKind
 from rta_service.domain.user import LifecycleStage, ValueTier
 from rta_service.nearline import control
-from rta_service.nearline.control import rta
+from rta_service.nearline.control import budget as pacing, rta
 from rta_service.nearline.control.books import COST
 from rta_service.nearline.control.feeding import Kept, Step, Terms
 from rta_service.nearline.control.rta import Shaping, Way
@@ -239,9 +239,12 @@ class Live:
         budget = self.terms.settings.budget
         if self._budget_is_plain() or budget is None:
             return None
-        books = self._begun().unit.books
+        unit = self._begun().unit
+        books, now_ms = unit.books, unit.levels.stepped_ms
+        # bids come down too slowly for a market that could take a day's money in minutes
+        ready = pacing.day_gone(budget, now_ms, self.terms.settings.ahead_ms)
         spent = books.spent.get(books.day(), 0)
-        return Money(books.day(), budget.daily_micros, spent, as_of_ms)
+        return Money(books.day(), round(budget.daily_micros * ready), spent, as_of_ms)
 
 
 def _since(usage: Usage, before: Usage | None) -> Usage:

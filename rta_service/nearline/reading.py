@@ -22,6 +22,8 @@ from rta_service.nearline.row import TEXTS, IdGiven, RefusedError, Row, convert,
 DAY_MS: Final = 86_400_000
 _MAX_CENTS: Final = 10**14
 _MAX_MICROS: Final = 10**15
+MAX_TOUCH_MICROS: Final = 10_000_000_000
+"""Ten thousand of the currency."""
 _MIN_MS: Final = 946_684_800_000
 """2000-01-01; earlier instants are most often seconds taken for milliseconds."""
 _MAX_MS: Final = 4_102_444_800_000
@@ -117,6 +119,8 @@ def _happening(row: Row, rules: ReadingRules, *, is_plain: bool) -> Happening:
         _check_report(row)
     currency = _currency(row)
     cost_micros = _cost(row.cost_micros)
+    if event is not Event.COST_REPORT:
+        check_touch_cost(cost_micros)
     cents = _cents(row, event)
     if cents or cost_micros:
         _check_currency(currency, rules)
@@ -292,6 +296,16 @@ def _cost(given: float | None) -> int:
     if micros < 0:
         raise RefusedError("cost_micros", LineRule.NEGATIVE_MONEY, "is negative")
     return micros
+
+
+def check_touch_cost(micros: int, field: str = "cost_micros") -> None:
+    """Refuse what no single click or exposure costs: it would end a budget's day by a wrong unit."""
+    if micros > MAX_TOUCH_MICROS:
+        reason = (
+            f"is {micros / 1e6:,.0f} in units of the currency, for one event: costs are in "
+            "millionths of the currency, of one exposure or click"
+        )
+        raise RefusedError(field, LineRule.BAD_MONEY, reason)
 
 
 def _whole(number: float) -> int | None:

@@ -30,7 +30,7 @@ from rta_service.domain.tracking import (
     SIGNED,
     MacroTable,
 )
-from rta_service.nearline.reading import ReadingRules, read_columns
+from rta_service.nearline.reading import ReadingRules, check_touch_cost, read_columns
 from rta_service.nearline.row import RefusedError
 
 MAX_QUERY_BYTES: Final = 8_192
@@ -231,7 +231,9 @@ class _Notice:
                 if not _PRICE.fullmatch(self.filled[name]):
                     raise RefusedError(name, LineRule.BAD_MONEY, "is no price")
                 cost = Decimal(self.filled[name]) * micros / bought
-                return int(cost.to_integral_value(ROUND_HALF_UP))
+                rounded = int(cost.to_integral_value(ROUND_HALF_UP))
+                check_touch_cost(rounded, name)
+                return rounded
         return 0
 
 

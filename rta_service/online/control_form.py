@@ -9,6 +9,7 @@ import msgspec
 from rta_service.domain.control import MICROS, Aim, Budget, CostGoal, Limits, Mode, Targets
 from rta_service.domain.control_order import ControlSettings
 from rta_service.domain.errors import InvalidInput
+from rta_service.domain.platform import BidKind
 from rta_service.domain.strategy import Goal
 from rta_service.domain.user import LifecycleStage, ValueTier
 
@@ -51,6 +52,7 @@ class ControlForm(msgspec.Struct, forbid_unknown_fields=True):
     explore_share: Annotated[float, msgspec.Meta(ge=0, le=0.2)] = 0.02
     guarantee_until: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     shares: dict[str, Annotated[float, msgspec.Meta(gt=0, le=1)]] = {}
+    ahead_h: Annotated[float, msgspec.Meta(ge=0.05, le=24)] = 1.0
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -59,6 +61,7 @@ class Wanted(msgspec.Struct, frozen=True):
     goal: Goal
     target_cpa: float
     value: float | None
+    answer: BidKind = BidKind.WEIGHT
 
 
 def control_settings(form: ControlForm, wanted: Wanted, fail: Fail) -> ControlSettings:
@@ -70,6 +73,7 @@ def control_settings(form: ControlForm, wanted: Wanted, fail: Fail) -> ControlSe
         raise fail("mode", "roas needs to know what a trade is worth: set the strategy's value")
     if form.mode is Mode.MAX_CONVERSIONS and form.daily_budget is None:
         raise fail("mode", "max_conversions spends a budget: set daily_budget")
+    _refuse_idle(form, wanted, fail)
     budget = None if form.daily_budget is None else _budget(form.daily_budget, form.day_starts)
     until = form.guarantee_until
     return ControlSettings(
@@ -80,7 +84,17 @@ def control_settings(form: ControlForm, wanted: Wanted, fail: Fail) -> ControlSe
         form.explore_share,
         0 if until is None else round(until.timestamp() * 1000),
         _shares(form, fail),
+        round(form.ahead_h * 3_600_000),
     )
+
+
+def _refuse_idle(form: ControlForm, wanted: Wanted, fail: Fail) -> None:
+    """Refuse what would have no effect on the strategy's kind of answer."""
+    if wanted.answer is BidKind.WEIGHT:
+        return
+    for key in ("shares", "guarantee_until"):
+        if getattr(form, key):
+            raise fail(key, f"acts on weights only, and this strategy answers {wanted.answer}")
 
 
 def _targets(form: ControlForm, wanted: Wanted) -> Targets:

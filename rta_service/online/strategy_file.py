@@ -162,7 +162,7 @@ def _control(form: _StrategyForm, where: _Where) -> ControlSettings | None:
     def fail(field: str, message: str) -> InvalidInput:
         return where.fail(f"control.{field}", message)
 
-    wanted = Wanted(form.goal, form.target_cpa, form.value)
+    wanted = Wanted(form.goal, form.target_cpa, form.value, form.answer)
     return control_settings(form.control, wanted, fail)
 
 

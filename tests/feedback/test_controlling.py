@@ -111,6 +111,7 @@ class Kit:
 
 def terms(target: int = 2_000_000, budget: int | None = None, **more: Any) -> Terms:
     aim = Aim(Mode.TCPA, Targets(shallow_micros=target), CostGoal.SHALLOW)
+    more = {"ahead_ms": 86_400_000, **more}
     settings = ControlSettings(aim, None if budget is None else Budget(budget), **more)
     return Terms(settings, BidKind.CPC if budget is None else BidKind.CPM)
 
@@ -141,7 +142,7 @@ def test_a_unit_steps_when_its_period_is_over_and_is_rebuilt_to_the_byte(kit: Ki
     assert stepped == [1, 0, 0, 1, 1]
     order, view = kit.store.orders()[UNIT], kit.store.views()[UNIT]
     assert order.block.version == view.version == 3
-    assert view.wins == 80
+    assert view.told == 80
     assert kit.kept() == kit.rebuilt()
     assert kit.seen.steps == 3
     assert kit.seen.shown[0] == 1
@@ -166,7 +167,7 @@ def test_another_controller_goes_on_where_one_was_killed_and_the_old_one_writes_
 
     assert first.turn() == 0
     assert kit.kept() == kit.rebuilt()
-    assert kit.store.views()[UNIT].wins == 100, "the clicks before its first step do not count"
+    assert kit.store.views()[UNIT].told == 100, "the clicks before its first step do not count"
 
 
 def test_a_step_that_is_not_the_next_one_is_refused(kit: Kit) -> None:
@@ -248,7 +249,7 @@ def test_rows_that_the_store_lost_are_waited_for_and_sent_again(kit: Kit) -> Non
     kit.pass_time(15)
     controller.turn()
 
-    assert kit.store.views()[UNIT].wins == 100
+    assert kit.store.views()[UNIT].told == 100
     assert kit.kept() == kit.rebuilt()
 
 
@@ -388,3 +389,14 @@ def test_a_unit_whose_cost_is_reported_by_the_hour_steps_with_its_reports(kit: K
     assert stepped == [1, 0, 0, 1]
     assert kit.store.orders()[UNIT].block.period_ms >= 3_600_000
     assert kit.kept() == kit.rebuilt()
+
+
+def test_money_is_granted_no_further_ahead_than_an_hour_of_the_day(kit: Kit) -> None:
+    aim = Aim(Mode.TCPA, Targets(shallow_micros=2_000_000), CostGoal.SHALLOW)
+    six_hours_ago = (kit.feed.at_ms - 6 * 3_600_000) % 86_400_000
+    budget = Budget(24_000_000, day_starts_ms=six_hours_ago)
+    kit.wanted = {UNIT: Terms(ControlSettings(aim, budget), BidKind.CPM)}
+
+    run(kit, kit.controller(), 1)
+
+    assert kit.store.money(UNIT)["budget"] == pytest.approx(7_000_000, rel=0.01)

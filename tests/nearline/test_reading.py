@@ -202,6 +202,7 @@ def test_money_becomes_whole_cents_of_what_was_paid_or_paid_back(
         ({"currency": "yuan"}, "currency", "other_currency"),
         ({"cost_micros": -1}, "cost_micros", "negative_money"),
         ({"cost_micros": 10**15}, "cost_micros", "bad_money"),
+        ({"cost_micros": 10**10 + 1}, "cost_micros", "bad_money"),
         ({"cost_micros": 0.5}, "cost_micros", "bad_money"),
         ({"cost_micros": 5, "currency": "USD"}, "currency", "other_currency"),
         ({"event": "conversion"}, "step", "bad_step"),

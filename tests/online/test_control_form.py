@@ -32,7 +32,10 @@ horizon_h = 48
 explore_share = 0.05
 guarantee_until = 2026-11-05T00:00:00+08:00
 shares = { "growth.S" = 0.3, "silent.A" = 0.1 }
+ahead_h = 2.5
+per_minute = 0.2
 """
+WEIGHED = FILE.replace('"cpm"', '"weight"')
 DAY_MS = 86_400_000
 
 
@@ -59,21 +62,30 @@ def test_a_registrations_target_is_the_shallow_one() -> None:
 
 
 def test_every_key_is_read_in_its_unit() -> None:
-    (strategy,) = parse(FILE + EVERY_KEY)
+    (strategy,) = parse(WEIGHED + EVERY_KEY)
 
     assert strategy.control == ControlSettings(
         Aim(Mode.TCPA, Targets(6_000_000, 40_500_000, 2.5, 0.2), CostGoal.SHALLOW),
         Budget(5_000_000_000, day_starts_ms=DAY_MS - 90 * 60_000),
-        Limits(max_bid_micros=1_500_000),
+        Limits(per_minute=0.2, max_bid_micros=1_500_000),
         48 * 3600.0,
         0.05,
         1_793_808_000_000,
         {"growth.S": 0.3, "silent.A": 0.1},
+        9_000_000,
     )
 
 
+@pytest.mark.parametrize(
+    "line", ['shares = { "growth.S" = 0.3 }', "guarantee_until = 2026-11-05T00:00:00+08:00"]
+)
+def test_what_acts_on_weights_only_is_refused_elsewhere(line: str) -> None:
+    with pytest.raises(InvalidInput, match=r"acts on weights only, and this strategy answers cpm"):
+        parse(FILE + "daily_budget = 5\n" + line)
+
+
 def test_an_instant_may_be_written_as_text() -> None:
-    (strategy,) = parse(FILE + 'guarantee_until = "2026-11-05T00:00:00+08:00"\n')
+    (strategy,) = parse(WEIGHED + 'guarantee_until = "2026-11-05T00:00:00+08:00"\n')
 
     assert strategy.control is not None
     assert strategy.control.guarantee_until_ms == 1_793_808_000_000
@@ -124,7 +136,7 @@ def test_a_day_starts_at_local_midnight_told_in_utc(written: str, starts_ms: int
 )
 def test_a_mistake_is_shown_with_its_line_and_field(added: str, place: str, message: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        parse(FILE + added + "\n", "f.toml")
+        parse(WEIGHED + added + "\n", "f.toml")
 
     assert refused.value.place == place
     assert message in str(refused.value)

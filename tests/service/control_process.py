@@ -49,7 +49,9 @@ class Unseen:
 def terms(budget: int) -> Terms:
     """Steer a unit of a short horizon, which steps every second."""
     aim = Aim(Mode.TCPA, Targets(shallow_micros=2_000_000), CostGoal.SHALLOW)
-    settings = ControlSettings(aim, Budget(budget) if budget else None, horizon_s=60.0)
+    settings = ControlSettings(
+        aim, Budget(budget) if budget else None, horizon_s=60.0, ahead_ms=86_400_000
+    )
     return Terms(settings, BidKind.CPM if budget else BidKind.CPC)
 
 

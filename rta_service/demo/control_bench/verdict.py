@@ -122,11 +122,17 @@ def _rows(scenario: str, outcome: Outcome) -> list[Row]:
     return sorted(rows, key=lambda row: order[row.line.bucket])
 
 
+_TELLING: Final = 10
+"""Campaigns of a bucket from which it says something; a quick run has one here and there."""
+
+
 def _beaten(rows: Sequence[Row]) -> list[Beaten]:
     ours = {(r.scenario, r.line.bucket): r.line for r in rows if r.player == OURS}
     found = []
     for row in rows:
         mine = ours[row.scenario, row.line.bucket]
+        if mine.campaigns < _TELLING:
+            continue
         if row.player in BASELINES and _is_better(row.line, mine):
             found.append(Beaten(row.scenario, row.line.bucket, row.player, mine, row.line))
     return found

@@ -68,6 +68,13 @@ def plan_rate(budget: Budget, now_ms: int, remaining_micros: float, ahead_s: flo
     return float(max(money, 0.0) * curve[index] / rest / slot_ms * 1000.0)
 
 
+def day_gone(budget: Budget, now_ms: int, ahead_ms: int = 0) -> float:
+    """Give the share of the day's traffic that has come some time after an instant, 1 after its end."""
+    curve = np.concatenate([[0.0], np.cumsum(budget.curve)])
+    into = ((now_ms - budget.day_starts_ms) % budget.day_ms + ahead_ms) / budget.day_ms
+    return float(np.interp(into, np.linspace(0.0, 1.0, len(curve)), curve) / curve[-1])
+
+
 def step(level: float, pace: Pace, elapsed_s: float, slot_length_s: float, gain: float) -> float:
     """Move the budget's log multiplier once."""
     if pace.planned_rate <= 0.0:

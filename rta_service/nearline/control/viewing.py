@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-import numpy as np
 
-from rta_service.domain.control import Block, Budget
+from rta_service.domain.control import Block
 from rta_service.domain.control_order import BudgetPace, Moved, UnitView, Usage
 from rta_service.nearline.control import budget as pacing
 from rta_service.nearline.control.books import WINS
@@ -34,7 +33,7 @@ def view(
         version=block.version,
         at_ms=block.made_at_ms,
         standings=unit.standings(),
-        wins=int(unit.books.bought.totals()[WINS]),
+        told=int(unit.books.bought.totals()[WINS]),
         pace=_pace(unit, block),
         moves=_moves(block, () if before is None else before.moves),
         fed_until_ms=max(fed_until_ms, before.fed_until_ms if before else 0),
@@ -65,17 +64,10 @@ def _pace(unit: ControlUnit, block: Block) -> BudgetPace | None:
     return BudgetPace(
         daily_micros=budget.daily_micros,
         spent_micros=spent,
-        planned_micros=round(budget.daily_micros * _day_gone(budget, now_ms)),
+        planned_micros=round(budget.daily_micros * pacing.day_gone(budget, now_ms)),
         spent_rate=float(sight.spending()[1]),
         planned_rate=pacing.plan_rate(budget, now_ms, budget.daily_micros - spent, ahead_s),
     )
-
-
-def _day_gone(budget: Budget, now_ms: int) -> float:
-    """Give the share of the day's traffic that has come by now."""
-    curve = np.concatenate([[0.0], np.cumsum(budget.curve)])
-    into = ((now_ms - budget.day_starts_ms) % budget.day_ms) / budget.day_ms
-    return float(np.interp(into, np.linspace(0.0, 1.0, len(curve)), curve) / curve[-1])
 
 
 def _moves(block: Block, told: Sequence[Moved]) -> tuple[Moved, ...]:

@@ -8,6 +8,7 @@ from rta_service.domain.control import Budget
 from rta_service.domain.errors import InvalidInput
 from rta_service.nearline.control.budget import (
     Pace,
+    day_gone,
     jump,
     learn_curve,
     plan_rate,
@@ -85,3 +86,12 @@ def test_a_curve_is_learnt_from_shares_of_days() -> None:
 def test_a_senseless_curve_is_refused(curve: tuple[float, ...]) -> None:
     with pytest.raises(InvalidInput):
         Budget(1, curve)
+
+
+def test_a_day_is_gone_by_its_traffic_and_no_further_than_its_end() -> None:
+    budget = Budget(900, (1.0, 3.0), day_starts_ms=500, day_ms=2_000)
+
+    assert day_gone(budget, 500) == 0.0
+    assert day_gone(budget, 1_500) == pytest.approx(0.25)
+    assert day_gone(budget, 1_500, ahead_ms=500) == pytest.approx(0.625)
+    assert day_gone(budget, 2_400, ahead_ms=500) == 1.0

@@ -25,7 +25,7 @@ def test_a_view_tells_where_the_cost_and_the_day_s_money_stand(feed: Feed) -> No
 
     seen = view(unit, unit.step(HOUR_MS), fed_until_ms=HOUR_MS - 5, usage=Usage("spring@json", 9))
 
-    assert seen.wins == 3_600
+    assert seen.told == 3_600
     assert seen.standings[0].cost_micros == pytest.approx(720_000_000)
     assert seen.standings[0].expected_low <= seen.standings[0].expected
     assert seen.pace is not None
