@@ -6,7 +6,7 @@
 from math import exp
 from typing import Final
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from rta_service.demo.steering import Steered
 from rta_service.domain.control import MICROS
@@ -24,8 +24,9 @@ def table_of(run: Steered) -> Table:
         "target x prediction x scale x multiplier"
     )
     table = Table(
-        *("second", "bids", "won", "mean cpm", "registered", "cost so far", "cost expected"),
-        *("", "scale", "multiplier", "why"),
+        *("second", "won", "mean cpm", "came", "so far", "expected"),
+        Column("", no_wrap=True, min_width=_BAR),
+        *("scale", "multiplier", Column("why", no_wrap=True)),
         title=title,
     )
     for end in range(_EVERY, len(run.seconds) + 1, _EVERY):
@@ -35,7 +36,6 @@ def table_of(run: Steered) -> Table:
         expected = standing.expected_cost_micros if standing else None
         table.add_row(
             str(end),
-            f"{sum(one.bids for one in part):,}",
             f"{sum(one.won for one in part):,}",
             f"{sum(one.mean_cpm_micros for one in part) / len(part) / MICROS:,.0f}",
             str(sum(one.converted for one in part)),
