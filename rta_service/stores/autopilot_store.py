@@ -9,22 +9,12 @@
 from typing import Any, Final
 
 from rta_service.stores.keys import release_name
+from rta_service.stores.lease_scripts import GIVE_BACK, TAKE_FENCED
 from rta_service.stores.redis import AdminClient, store_errors
 
 LEASE_MS: Final = 90_000
 """Three turns of 30 s: a host that died is followed by another after that."""
 
-_TAKE: Final = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
-  return 0
-end
-if not holder then
-  redis.call('INCR', KEYS[2])
-end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return tonumber(redis.call('GET', KEYS[2]))
-"""
 
 _KEEP: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '0') ~= ARGV[2] then
@@ -32,13 +22,6 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '0') 
 end
 redis.call('SET', KEYS[3], ARGV[3])
 return 1
-"""
-
-_GIVE_BACK: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
-end
-return 0
 """
 
 
@@ -66,7 +49,7 @@ class AutopilotStore:
         """Run it here for a while, if no other place does: a number that grows, or 0."""
         keys = (f"{self._key}:lease", f"{self._key}:fence")
         with store_errors("taking the autopilot's lease"):
-            return int(self._client.eval(_TAKE, 2, *keys, place, life_ms))
+            return int(self._client.eval(TAKE_FENCED, 2, *keys, place, life_ms))
 
     def keep_last(self, place: str, fence: int, value: bytes) -> bool:
         """Keep a judgement; False if the lease is another's by now."""
@@ -77,7 +60,7 @@ class AutopilotStore:
     def give_back(self, place: str) -> None:
         """Let another place run it at once."""
         with store_errors("giving the autopilot's lease back"):
-            self._client.eval(_GIVE_BACK, 1, f"{self._key}:lease", place)
+            self._client.eval(GIVE_BACK, 1, f"{self._key}:lease", place)
 
     def _get(self, key: str) -> bytes | None:
         with store_errors("reading the autopilot's state"):

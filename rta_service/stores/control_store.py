@@ -29,8 +29,9 @@ import msgspec
 
 from rta_service.domain.control_order import Grant, Order, UnitView, Usage
 from rta_service.domain.errors import StaleWriter, StoreUnavailable
-from rta_service.stores.control_scripts import EXCHANGE, GIVE_BACK, NOW_MS, SAVE, TAKE
+from rta_service.stores.control_scripts import EXCHANGE, NOW_MS, SAVE
 from rta_service.stores.keys import control_name
+from rta_service.stores.lease_scripts import GIVE_BACK, TAKE_FENCED
 from rta_service.stores.redis import AdminClient, AsyncClient, store_errors
 
 LEASE_MS: Final = 10_000
@@ -90,7 +91,7 @@ class ControlStore:
         """Control a shard for a while, if nobody else does: the fencing token, or 0."""
         names = self._name(f"lease:{shard}"), self._name(f"fence:{shard}")
         with store_errors("taking the lease of control"):
-            return int(self._admin.eval(TAKE, 2, *names, holder, life_ms))
+            return int(self._admin.eval(TAKE_FENCED, 2, *names, holder, life_ms))
 
     def give_back(self, shard: int, holder: str) -> None:
         """Let another one control a shard at once."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 from rta_service.domain.clock import Clock
 from rta_service.domain.errors import StoreUnavailable
 from rta_service.stores.keys import event_name
+from rta_service.stores.lease_scripts import GIVE_BACK
 from rta_service.stores.redis import AsyncClient, store_errors
 
 LIFE_MS: Final = 5_000
@@ -24,13 +25,6 @@ if holder and holder ~= ARGV[1] then
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
-"""
-
-_GIVE_BACK: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
-end
-return 0
 """
 
 
@@ -86,6 +80,6 @@ class Lease:
         self.let_go()
         try:
             with store_errors("giving a lease back"):
-                await self._client.eval(_GIVE_BACK, 1, self._name, self._token)
+                await self._client.eval(GIVE_BACK, 1, self._name, self._token)
         except StoreUnavailable:
             return
