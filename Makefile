@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts unit check-slow bench bench-events bench-control bench-steering loadtest wheel proto constraints clean
+.PHONY: help demo test lint types contracts unit check-slow explore bench bench-events bench-control bench-steering loadtest wheel proto constraints clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -43,6 +43,9 @@ unit: $(STAMP)  ## the tests, with branch coverage
 
 check-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+explore: $(STAMP)  ## the property tests on new random examples, 1,000 each where a test sets no number
+	$(BIN)/python -m pytest -m "hypothesis and not slow" -n 2 --timeout 1200 --hypothesis-profile explore
 
 bench: $(STAMP)  ## decisions per second on one core against the obvious version, as ratios
 	$(BIN)/python -m loadtest.bench $(BENCH_ARGS)

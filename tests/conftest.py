@@ -1,6 +1,5 @@
 """Fixtures that every test may use. Keep it short: builders live beside their tests."""
 
-import os
 from datetime import UTC, datetime
 
 import pytest
@@ -13,9 +12,11 @@ from rta_service.domain.clock import SystemClock
 
 DEVICES = 6_000
 
-settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)
-settings.register_profile("dev", deadline=None, max_examples=25)
-settings.load_profile("ci" if os.environ.get("CI") else "dev")
+# What `make test` says of a commit must not hang on luck: the same examples each time. Luck has its
+# own target, `make explore`, whose finds become examples.
+settings.register_profile("same", derandomize=True, deadline=None, max_examples=25)
+settings.register_profile("explore", deadline=None, max_examples=1_000)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -156,7 +156,9 @@ def worth_bin(worth: float) -> int:
     """Put a worth into its bin; what is no positive number goes into the lowest."""
     if not worth > 0.0:
         return 0
-    return min(max(floor(log(worth) * _BINS_PER_E) + WORTH_BINS - 1, 0), WORTH_BINS - 1)
+    if worth >= 1.0:  # infinity too, of which nobody can take the floor
+        return WORTH_BINS - 1
+    return max(floor(log(worth) * _BINS_PER_E) + WORTH_BINS - 1, 0)
 
 
 def bin_floor(place: int) -> float:

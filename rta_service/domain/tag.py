@@ -42,9 +42,10 @@ _IS_CANARY: Final = Arm.CANARY
 _IS_WEIGHT: Final = BidKind.WEIGHT
 
 _log: Final = math.log
-_LEAST_RATE: Final = 1e-8
+_LEAST_RATE: Final = 0.999e-8
+"""A hair below code 2, which must be read back as itself."""
 _MOST_RATE_CODE: Final = 4095
-_RATE_SCALE: Final = (_MOST_RATE_CODE - 2) / -math.log(_LEAST_RATE)
+_RATE_SCALE: Final = (_MOST_RATE_CODE - 2) / -math.log(1e-8)
 """Steps of 0.45 %."""
 _RATE_SHIFT: Final = _MOST_RATE_CODE + 0.5
 _BID_STEP: Final = 0.0048

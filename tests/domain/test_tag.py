@@ -3,7 +3,7 @@ import math
 
 import msgspec
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from rta_service.domain.decision import Arm, Bid, Prediction
 from rta_service.domain.platform import BidKind
@@ -73,6 +73,7 @@ def test_a_tag_comes_back_as_it_was_with_numbers_rounded_by_a_quarter_of_a_perce
         assert read.bid.value == pytest.approx(tag.bid.value, rel=0.0025)
 
 
+@example(Tag(0, 0, 26_297_280, pcvr=Prediction(1.0, 1.0000000000000002e-08)))
 @given(TAGS)
 def test_what_was_read_is_written_as_the_same_text(tag: Tag) -> None:
     text = OURS.write(tag)

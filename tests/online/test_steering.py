@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from rta_service.domain.control import (
     Aim,
@@ -540,6 +540,7 @@ def _price(kit: Any, strategy: Any, order: Order | None, *args: Any, **named: An
     return _offer(kit, strategy, order, *args, **named)[0]
 
 
+@example(inf)
 @given(st.floats(allow_nan=True) | st.integers(0, WORTH_BINS - 1).map(bin_floor))
 def test_a_worth_is_counted_in_the_bin_that_the_controller_means(worth: float) -> None:
     assert _bin(worth) == worth_bin(worth)

@@ -168,12 +168,12 @@ def test_a_process_name_that_is_no_file_s_is_told(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def a_ring(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def a_ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = ring_path(tmp_path_factory.mktemp("ring"), "decision-0")
     with SampleWriter(path, rows=16) as writer:
         for instant in range(1, 13):
             writer.add(a_row(instant))
-    return path.read_bytes()
+    return path
 
 
 _EXAMPLE = itertools.count()
@@ -188,11 +188,11 @@ _DAMAGE = st.lists(
 def test_whatever_is_damaged_only_loses_rows(
     damage: list[tuple[int, int]],
     cut: int | None,
-    a_ring: bytes,
+    a_ring: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    damaged = bytearray(a_ring)
-    used = [*range(64 + 3_000), *range(len(a_ring) - 16 * 176, len(a_ring))]
+    damaged = bytearray(a_ring.read_bytes())
+    used = [*range(64 + 3_000), *range(len(damaged) - 16 * 176, len(damaged))]
     for at, value in damage:
         damaged[used[at]] = value
     folder = tmp_path_factory.getbasetemp() / f"damaged{next(_EXAMPLE)}"

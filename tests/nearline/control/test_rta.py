@@ -118,6 +118,7 @@ def test_the_mean_of_answered_weights_is_one(
 
     _, weights = settle(worths, block, Way(bounds=(0.2, 5.0)))
 
+    assume(not np.isnan(weights).all())  # people of one worth can be left out together
     assert 0.95 <= np.nanmean(weights) <= 1.05
 
 
