@@ -37,7 +37,7 @@ from rta_service.stores.delta_store import stream_order
 from rta_service.stores.whole_files import UNFINISHED, make_folder, sync, write_whole
 
 ARCHIVE_RULES: Final = GroupRules(
-    batch=10_000, batch_bytes=16_000_000, rest_s=30.0, leaves_store=True
+    batch=10_000, calm=10_000, batch_bytes=16_000_000, rest_s=30.0, leaves_store=True
 )
 """Few files rather than fresh ones: builds run daily, and a group's events wait in the log."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -28,6 +28,8 @@ _FIELD: Final = b"e"
 _TRIM_STEP: Final = 10_000
 _AT_ONCE: Final = 25
 """Events a script appends: for a third of a millisecond nobody else is answered, decisions neither."""
+_PAGE: Final = 200
+"""Events that the store gives or acknowledges at once: 10,000 at once took it 16 ms."""
 _WRITERS: Final = 2
 """Batches on their way to the store at once: one is packed while another is written. More would
 only run the client out of connections."""
@@ -194,7 +196,14 @@ class EventLog:
 
         Waits for one up to `block_ms`, or not at all.
         """
-        return await self._read(group, consumer, count, ">", block_ms)
+        found = await self._read(group, consumer, min(count, _PAGE), ">", block_ms)
+        more = len(found) == _PAGE
+        while more and len(found) < count:
+            asked = min(count - len(found), _PAGE)
+            page = await self._read(group, consumer, asked, ">", None)
+            found += page
+            more = len(page) == asked
+        return found
 
     async def unacknowledged(
         self, group: str, consumer: str, count: int, after: str = "0"
@@ -212,9 +221,12 @@ class EventLog:
 
     async def ack(self, group: str, entry_ids: Iterable[str]) -> int:
         """Say that events are done, for this group; gives how many were its own."""
-        ids = list(entry_ids)
+        ids, done = list(entry_ids), 0
         with store_errors("acknowledging events"):
-            return int(await self._client.xack(self._log, group, *ids)) if ids else 0
+            for first in range(0, len(ids), _PAGE):
+                page = ids[first : first + _PAGE]
+                done += int(await self._client.xack(self._log, group, *page))
+        return done
 
     async def backlog(self, group: str) -> Backlog:
         """Say what a group has still to do; servers before 7.0 give the log's length as unread."""

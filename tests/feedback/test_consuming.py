@@ -77,6 +77,21 @@ async def test_a_group_does_all_events_in_their_order_and_acknowledges_them(part
     assert await parts.log.waiting_since_ms("fresh") == 0
 
 
+async def test_a_group_takes_little_while_it_keeps_up_and_all_it_can_once_it_is_behind(
+    parts: Parts,
+) -> None:
+    await send(parts, 0, 90)
+    handler = Noting()
+    rules = GroupRules(batch=20, calm=4, block_ms=10)
+
+    await run(parts, handler, lambda: len(handler.seen) == 90, rules)
+    await send(parts, 90, 97)
+    await run(parts, handler, lambda: len(handler.seen) == 97, rules)
+
+    assert handler.seen == numbers(0, 97)
+    assert handler.batches == [4] * 10 + [20, 20, 10] + [4, 3]
+
+
 async def test_a_handler_gets_events_as_they_were_sent(parts: Parts) -> None:
     paid = parts.happening(1, NOW_MS, Event.PAY, cents=5, order_id="o1", tag="t", step="")
     await parts.send([paid])

@@ -188,6 +188,25 @@ async def test_each_group_gets_every_event_and_each_consumer_its_own(log: EventL
     assert await log.read("records", "a", 6, block_ms=10) == []
 
 
+async def test_a_long_read_comes_in_pages_that_leave_the_store_free_between_them(
+    client: AsyncClient, log: EventLog
+) -> None:
+    await log.open_group("fresh")
+    await log.append(drafts(0, 450))
+    commands: Any = client
+    await commands.config_resetstat()
+
+    found = await log.read("fresh", "one", 430)
+    done = await log.ack("fresh", [entry.entry_id for entry in found])
+
+    assert [entry.body for entry in found] == [b"body %d" % number for number in range(430)]
+    assert done == 430
+    assert await log.backlog("fresh") == Backlog(20, 0)
+    called = await commands.info("commandstats")
+    assert called["cmdstat_xreadgroup"]["calls"] == 3
+    assert called["cmdstat_xack"]["calls"] == 3
+
+
 async def test_who_died_reads_again_what_it_had_not_acknowledged(log: EventLog) -> None:
     await log.open_group("records")
     await log.append(drafts(0, 10))
