@@ -43,12 +43,21 @@ for i = 1, #KEYS do
 end
 return written
 """
-_BUCKETS_A_SCRIPT: Final = 16
-"""Costs us less than a script for each; in a cluster every bucket has its own place."""
+_FEW: Final = 400
+"""Buckets up to which a call is of a writer that keeps up, and gives way to decisions."""
 
-_READS_AT_ONCE: Final = 32
-_SCRIPTS_AT_ONCE: Final = 1
-"""The store does what came in one piece before it answers anybody else, decisions neither."""
+
+class _Pieces(NamedTuple):
+    """What goes to the store in one go: it is done before anybody else is answered."""
+
+    buckets_a_script: int
+    """In a cluster every bucket has its own place, and its own script."""
+    reads: int
+
+
+_SMALL: Final = _Pieces(16, 32)
+_LARGE: Final = _Pieces(64, 128)
+"""An eighth cheaper a delta: for a writer that is behind."""
 
 _prefix: Final = lru_cache(64)(delta_prefix)
 
@@ -162,7 +171,8 @@ class DeltaStore:
             ("HMGET", self._name(place), SENTINEL, *wanted)
             for place, wanted in zip(places, keys, strict=True)
         ]
-        replies: list[list[bytes | None]] = self._run(commands, _READS_AT_ONCE)
+        pieces = _SMALL if len(places) <= _FEW else _LARGE
+        replies: list[list[bytes | None]] = self._run(commands, pieces.reads)
         return [
             (reply[0] or b"", {k: v for k, v in zip(wanted, reply[1:], strict=True) if v})
             for wanted, reply in zip(keys, replies, strict=True)
@@ -170,14 +180,15 @@ class DeltaStore:
 
     def _write(self, changes: Sequence["_Change"]) -> list[int]:
         """Say of each change whether it was written, 1, or refused, 0."""
-        size = 1 if isinstance(self._client, RedisCluster) else _BUCKETS_A_SCRIPT
+        pieces = _SMALL if len(changes) <= _FEW else _LARGE
+        size = 1 if isinstance(self._client, RedisCluster) else pieces.buckets_a_script
         commands = []
         for at in range(0, len(changes), size):
             part = changes[at : at + size]
             words = [word for change in part for word in self._words(change)]
             names = [self._name(change.place) for change in part]
             commands.append(("EVAL", _COMPARE_AND_SET, len(names), *names, SENTINEL, *words))
-        return [one for written in self._run(commands, _SCRIPTS_AT_ONCE) for one in written]
+        return [one for written in self._run(commands, 1) for one in written]
 
     def _run(self, commands: Sequence[tuple[Any, ...]], at_once: int) -> list[Any]:
         """Give the replies of commands, of which so many go out at once to a single server."""
