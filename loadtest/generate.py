@@ -7,9 +7,11 @@ pins it to a core by its own affinity.
 """
 
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from time import process_time
 from typing import Final
@@ -33,6 +35,11 @@ class Job(msgspec.Struct, frozen=True):
     port: int
     requests: list[PreparedRequest]
     plan: LoadPlan
+    goes_first: bool = False
+    """Let the generator have its core before all others, where that is allowed: it stands for
+    another machine, which would not wait for what runs on this one."""
+    tells_all: bool = False
+    """Give every latency, for quantiles over several runs."""
 
 
 class Measurement(msgspec.Struct, frozen=True):
@@ -52,6 +59,8 @@ class Measurement(msgspec.Struct, frozen=True):
     degraded: float
     """Share of emergency answers among the sampled ones: they are valid and cost nothing, so a
     server that gives them looks fast."""
+    all_ms: list[float] = []
+    """Each latency, where the job asks for them."""
 
 
 class _Gist(msgspec.Struct):
@@ -81,6 +90,7 @@ async def measure(job: Job) -> Measurement:
         generator_load=cpu_s / max(result.seconds, 1e-9),
         participating=_share(gist.participate for gist in gists),
         degraded=_share(gist.reason in _DEGRADED for gist in gists),
+        all_ms=(result.latency_array() * 1000).tolist() if job.tells_all else [],
     )
 
 
@@ -112,6 +122,9 @@ def measure_apart(job: Job, folder: Path, core: int = 1) -> Measurement:
 def main() -> None:
     """Read the job, run it, print the measurement."""
     job = msgspec.msgpack.decode(Path(sys.argv[1]).read_bytes(), type=Job)
+    if job.goes_first:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     gc.freeze()  # the job is not garbage: a collection over it would be a stall of our own making
     measurement = uvloop.run(measure(job))
     sys.stdout.write(msgspec.json.encode(measurement).decode())
