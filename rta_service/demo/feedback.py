@@ -72,12 +72,11 @@ def _events(number: int, reaction: Reaction) -> list[Json]:
     told: list[Json] = [
         {"event": Event.AD_WIN, **ad, **cost},
         {"event": Event.AD_EXPOSURE, **ad},
-        # the app knows the device, and nothing of any ad
-        *([{"event": Event.REGISTER, "ids": ids}] if reaction.registers else []),
     ]
-    if reaction.paid_cents:
+    if ids:  # the app knows the device, if anybody does, and nothing of any ad
+        told += [{"event": Event.REGISTER, "ids": ids}] if reaction.registers else []
         money = {"cents": reaction.paid_cents, "currency": "CNY", "order_id": f"demo-{number}"}
-        told.append({"event": Event.PAY, "ids": ids, **money})
+        told += [{"event": Event.PAY, "ids": ids, **money}] if reaction.paid_cents else []
     return [{"event_id": f"demo-{number}-{one['event']}", **one} for one in told]
 
 
