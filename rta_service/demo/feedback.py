@@ -11,6 +11,7 @@ import msgspec
 from rta_service.demo.judging import Check
 from rta_service.demo.platforms import Answer
 from rta_service.demo.play import Played
+from rta_service.device_key import canonical_md5
 from rta_service.domain.attribution import HOUR_MS, Cell
 from rta_service.domain.events import Event
 from rta_service.feedback.sending import EventSender, Port, parts_of
@@ -66,7 +67,11 @@ def _yes(played: Played) -> list[Yes]:
 def _events(number: int, reaction: Reaction) -> list[Json]:
     """Write what the advertiser's side knows of one won auction as columns of events."""
     request, tag = reaction.yes
-    ids = [{"kind": i.kind, "form": i.form, "value": i.value} for i in request.ids if i.trusted]
+    ids = [
+        {"kind": i.kind, "form": i.form, "value": i.value}
+        for i in request.ids
+        if i.trusted and canonical_md5(i.kind, i.value, i.form)  # zeros are a withheld one
+    ]
     ad = {"ids": ids, "channel": request.platform, "request_id": request.request_id, "tag": tag}
     cost = {"cost_micros": reaction.cost_micros, "currency": "CNY"}
     told: list[Json] = [

@@ -16,8 +16,10 @@ NOW_MS = 1_795_000_000_000
     [
         (("0123456789abcdef0123456789abcdef",), ["ad_win", "ad_exposure", "register", "pay"]),
         ((), ["ad_win", "ad_exposure"]),
+        (("0" * 32,), ["ad_win", "ad_exposure"]),
+        (("d41d8cd98f00b204e9800998ecf8427e",), ["ad_win", "ad_exposure"]),
     ],
-    ids=["known", "no-id"],
+    ids=["known", "no-id", "zeros", "md5-of-nothing"],
 )
 def test_the_demo_tells_nothing_that_the_ingest_port_rejects(
     ids: tuple[str, ...], told: list[str]
