@@ -213,7 +213,8 @@ def check_of(run: Steered) -> Check:
     standing = view.standings[0] if view and view.standings else None
     cost = standing.expected_cost_micros if standing else None
     arrived = standing.arrived if standing else 0.0
-    within = 0.1 + 2.0 / max(arrived, 1.0) ** 0.5
+    # three standard deviations: at two, chance alone fails one run in twenty
+    within = 0.1 + 3.0 / max(arrived, 1.0) ** 0.5
     held = cost is not None and abs(cost / run.target_micros - 1.0) <= within
     shown = "no conversions" if cost is None else f"{cost / MICROS:.2f} a registration"
     name = f"the steered strategy comes to its target of {run.target_micros / MICROS:.0f}"
